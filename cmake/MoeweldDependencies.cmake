@@ -1,0 +1,14 @@
+# Debian 12's packages: some carry a CMake package, some only pkg-config, some neither (see docs/decisions). Shared with the
+# installed package, which includes this file.
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(MPI REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(HWY REQUIRED)
+find_package(XxHash REQUIRED)
+find_package(Random123 REQUIRED)
+find_package(OpenBLASTarget REQUIRED)

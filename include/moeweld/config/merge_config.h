@@ -1,0 +1,132 @@
+#pragma once
+/// The YAML of mergekit-yaml's users, validated, as written: nothing resolved that needs a checkpoint.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "moeweld/base/dtype.h"
+#include "moeweld/config/model_reference.h"
+#include "moeweld/config/parameter.h"
+
+namespace moeweld::config {
+
+struct InputModel {
+  ModelReference model;
+  ParameterMap parameters;
+  int line = 0;
+};
+
+struct InputSlice {
+  ModelReference model;
+  std::uint32_t first_layer = 0;  ///< layer_range: [first, end)
+  std::uint32_t end_layer = 0;
+  ParameterMap parameters;
+  int line = 0;
+};
+
+struct OutputSlice {
+  std::vector<InputSlice> sources;
+  std::optional<ModelReference> base_model;
+  ParameterMap parameters;
+  int line = 0;
+};
+
+/// Exactly one of `models` and `slices` is filled.
+struct OutputModule {
+  std::string name;  ///< "default" for the whole model
+  std::vector<InputModel> models;
+  std::vector<OutputSlice> slices;
+  ParameterMap parameters;
+  int line = 0;
+};
+
+/// tokenizer_source: or tokenizer: {source, tokens, pad_to_multiple_of}.
+struct TokenizerConfig {
+  enum class Source : std::uint8_t { kBase, kUnion, kModel };
+  Source source = Source::kUnion;
+  std::optional<ModelReference> model;  ///< with kModel
+  bool has_token_rules = false;         ///< tokens: is given
+  std::optional<std::uint32_t> pad_to_multiple_of;
+  int line = 0;
+};
+
+struct MergeConfig {
+  std::string merge_method;
+  int merge_method_line = 0;
+  std::optional<ModelReference> base_model;
+  int base_model_line = 0;
+  /// "models:" and "slices:" become one module named "default" with is_whole_model.
+  std::vector<OutputModule> modules;
+  bool is_whole_model = true;  ///< false: written as "modules:"
+  ParameterMap parameters;
+  std::optional<DType> dtype;
+  std::optional<DType> out_dtype;
+  std::optional<TokenizerConfig> tokenizer;
+  std::optional<std::string> chat_template;  ///< "auto", a known name, or a Jinja text
+  int chat_template_line = 0;
+
+  /// Every model named, once, in the order of first mention: base first, if there is one.
+  std::vector<ModelReference> referenced_models() const;
+};
+
+struct Expert {
+  ModelReference source_model;
+  std::vector<std::string> positive_prompts;
+  std::vector<std::string> negative_prompts;
+  std::vector<std::vector<std::int64_t>> positive_token_ids;
+  std::vector<std::vector<std::int64_t>> negative_token_ids;
+  std::optional<double> noise_scale;
+  std::optional<double> residual_scale;
+  int line = 0;
+};
+
+enum class GateMode : std::uint8_t { kRandom, kUniformRandom, kOrthogonal, kCheapEmbed, kHidden, kHiddenAverage, kRouterInput };
+
+enum class Layout : std::uint8_t { kPerExpert, kFused };
+
+/// `experts:`, the form of mergekit-moe's users.
+struct MoeConfig {
+  ModelReference base_model;
+  std::vector<Expert> experts;
+  GateMode gate_mode = GateMode::kHidden;
+  int gate_mode_line = 0;
+  std::uint32_t experts_per_token = 2;
+  std::optional<std::string> architecture;
+  std::optional<DType> dtype;
+  std::optional<Layout> layout;
+  int line = 0;
+};
+
+struct ConfigFile {
+  std::string path;
+  std::string text;                         ///< as read, for the model card and the manifest
+  std::variant<MergeConfig, MoeConfig> job;
+  std::vector<std::string> notes;           ///< keys that have no effect here, said in the plan
+  std::vector<std::string> warnings;        ///< under --lenient: unknown keys
+};
+
+/// What parsing needs to know of a merge method, so that config does not depend on merge's kernels: app passes merge's table.
+struct ParameterInfo {
+  std::string name;
+  bool per_model = false;
+};
+struct MethodInfo {
+  std::string name;
+  std::vector<ParameterInfo> parameters;
+  bool implemented = true;  ///< false: known to users of mergekit, brought by a later version; refused by name
+};
+
+struct ReadOptions {
+  bool lenient = false;  ///< unknown keys warn instead of failing
+};
+
+/// Reads one configuration. Everything wrong is collected, each with its line, and thrown as one Error: kInvalidConfig, or kUnsupported for what
+/// a later version brings (other methods, LoRA, several documents, unlike gate modes, …), always by name.
+/// Refused: duplicate keys, unknown keys (with the nearest known one), wrong types, non-finite numbers, anchors that expand beyond 10^5 nodes,
+/// files over 10 MB, nesting deeper than 32.
+ConfigFile parse_config(const std::string& text, const std::string& path, const std::vector<MethodInfo>& methods, const ReadOptions& options);
+
+}  // namespace moeweld::config
