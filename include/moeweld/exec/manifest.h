@@ -1,0 +1,42 @@
+#pragma once
+/// moeweld_manifest.json: what was read and written, so that any byte can be checked later.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moeweld/formats/json.h"
+
+namespace moeweld::exec {
+
+constexpr const char* kManifestName = "moeweld_manifest.json";
+constexpr const char* kManifestSchema = "moeweld.manifest/1";
+
+struct ManifestFile {
+  std::string name;
+  std::uint64_t size_bytes = 0;
+  std::string digest;  ///< "xxh3-128-1MiB:<hex>" as base/digest.h defines the digest of a file
+};
+
+struct ManifestInput {
+  std::string model;
+  std::string path;
+  std::uint64_t size_bytes = 0;
+  std::int64_t modified_ns = 0;
+};
+
+struct Manifest {
+  std::string version;
+  std::string config;        ///< the YAML as read
+  std::string command_line;
+  std::uint64_t seed = 0;
+  std::string simd_target;   ///< for information: bytes do not depend on it
+  std::vector<ManifestInput> inputs;
+  std::vector<ManifestFile> files;   ///< every file of the directory but the manifest itself and README.md
+};
+
+std::string serialize_manifest(const Manifest& manifest);
+/// Throws Error(kInvalidInput): not a manifest, or one of an unknown schema (named).
+Manifest parse_manifest(const std::string& text, const std::string& path);
+
+}  // namespace moeweld::exec

@@ -1,0 +1,49 @@
+#pragma once
+/// config × checkpoints → MergePlan. Reads headers and small files only; all problems are found and reported together.
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "moeweld/config/merge_config.h"
+#include "moeweld/formats/checkpoint.h"
+#include "moeweld/formats/model_locator.h"
+#include "moeweld/plan/merge_plan.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::plan {
+
+struct PlanOptions {
+  bool allow_crimes = false;
+  bool copy_tokenizer = true;
+  bool trust_remote_code = false;           ///< .py files are copied (never executed)
+  bool unsafe_truncate_embeddings = false;
+  bool allow_degenerate = false;            ///< identical experts or prompts
+  std::uint64_t out_shard_size_bytes = 5'000'000'000;
+  std::uint64_t seed = 0;
+  std::optional<config::Layout> layout;     ///< --layout
+  bool write_model_card = true;
+};
+
+/// Finds and reads the models a config names; each directory once.
+class ModelSource {
+ public:
+  ModelSource(Storage& storage, formats::HubCacheEnvironment environment) : storage_(storage), environment_(std::move(environment)) {}
+  /// Throws Error: not found, damaged, unsupported.
+  const formats::Checkpoint& get(const config::ModelReference& reference);
+  Storage& storage() { return storage_; }
+
+ private:
+  Storage& storage_;
+  formats::HubCacheEnvironment environment_;
+  std::map<std::string, formats::Checkpoint> checkpoints_;  // by directory
+};
+
+/// Plans a merge or an assembly. Throws Error with every problem found.
+MergePlan make_plan(const config::ConfigFile& config, ModelSource& models, const PlanOptions& options);
+
+/// Plans `moeweld extract MODEL OUT --expert N`: expert N (one index, or one per layer) of a Mixtral becomes the FFN of a Mistral.
+MergePlan make_extraction_plan(const config::ModelReference& model, const std::vector<int>& experts, ModelSource& models, const PlanOptions& options);
+
+}  // namespace moeweld::plan
