@@ -19,8 +19,8 @@ namespace moeweld {
 
 static_assert(std::endian::native == std::endian::little, "checkpoints are little-endian, and so is moeweld");
 
-/// A struct takes part by a free function `template <class Archive> void serialize(Archive& archive, Struct& value)` that passes every member
-/// to `archive(...)`; found by argument-dependent lookup. Writing never changes the value.
+/// A struct takes part by a free function `template <class Archive> void serialize(Archive& archive, Struct& value)` that passes every
+/// member to `archive(...)`; found by argument-dependent lookup. Writing never changes the value.
 class ArchiveWriter {
  public:
   static constexpr bool kReading = false;
@@ -136,6 +136,11 @@ class ArchiveReader {
   }
   std::span<const std::byte> bytes_;
 };
+
+template <typename Archive>
+void serialize(Archive& archive, Problem& problem) {
+  archive(problem.code, problem.message, problem.path, problem.line, problem.tensor);
+}
 
 template <typename T>
 std::vector<std::byte> to_archive(const T& value) {

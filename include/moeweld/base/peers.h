@@ -1,5 +1,6 @@
 #pragma once
-/// All that the pipeline knows of other processes. dist implements it with MPI; a run alone and a "cluster" of threads in one process are here.
+/// All that the pipeline knows of other processes. dist implements it with MPI; a run alone and a "cluster" of threads in one process are
+/// here.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +13,8 @@
 
 namespace moeweld {
 
-/// One rank's view of the world. All methods but rank() and size() are collective: every rank calls them in the same order, from one thread.
-/// A failure of the transport throws Error(kPeerFailed).
+/// One rank's view of the world. All methods but rank() and size() are collective: every rank calls them in the same order, from one
+/// thread. A failure of the transport throws Error(kPeerFailed).
 class Peers {
  public:
   virtual ~Peers() = default;
@@ -35,19 +36,20 @@ class Peers {
   virtual int ranks_on_host() const = 0;
 };
 
-/// Ranks agree on the outcome of a phase: if any rank has problems, every rank throws the same Error (all problems in rank order, equal ones
-/// once). Collective.
+/// Ranks agree on the outcome of a phase: if any rank has problems, every rank throws the same Error (all problems in rank order, equal
+/// ones once). Collective.
 void agree(Peers& peers, const ProblemList& local);
 
-/// Runs `action` on this rank, then agrees: an Error, std::bad_alloc or std::exception on any rank becomes the same Error on all. `action` must
-/// not call collectives that other ranks might skip. Collective.
+/// Runs `action` on this rank, then agrees: an Error, std::bad_alloc or std::exception on any rank becomes the same Error on all. `action`
+/// must not call collectives that other ranks might skip. Collective.
 void agree_on(Peers& peers, const std::function<void()>& action);
 
 /// One rank alone.
 std::unique_ptr<Peers> make_single_peer();
 
-/// Runs `body` once per rank on `num_ranks` threads that see each other as peers. Returns when all have ended; rethrows the first exception in
-/// rank order. A rank that leaves by an exception fails the collectives of the others with kPeerFailed instead of hanging them.
+/// Runs `body` once per rank on `num_ranks` threads that see each other as peers. Returns when all have ended; rethrows the first exception
+/// in rank order, a rank's own before those that only say that another rank has left. A rank that leaves, by an exception or early, fails
+/// the collectives of the others with kPeerFailed instead of hanging them.
 void run_thread_peers(int num_ranks, const std::function<void(Peers&)>& body);
 
 }  // namespace moeweld

@@ -1,6 +1,6 @@
 #pragma once
-/// Random numbers that depend on nothing but (seed, stream, element): Philox4x32-10 of Random123. Any rank, thread or vector width that asks
-/// for element i of a stream gets the same number.
+/// Random numbers that depend on nothing but (seed, stream, element): Philox4x32-10 of Random123. Any rank, thread or vector width that
+/// asks for element i of a stream gets the same number.
 
 #include <cstdint>
 #include <span>

@@ -10,7 +10,7 @@
 
 namespace moeweld {
 
-/// Decimal units, three significant digits: "13.5 GB", "512 MB", "740 B". For what is stored or moved.
+/// Decimal units, at most three significant digits: "13.5 GB", "54 GB", "740 B". For what is stored or moved.
 std::string format_bytes(std::uint64_t num_bytes);
 
 /// Binary units: "1.31 GiB". For memory.
@@ -23,7 +23,8 @@ std::string format_duration(double seconds);
 /// are binary. Nothing if it is not a positive size below 2^63. A bare "B" after a number means 10^9, as mergekit's users write it.
 std::optional<std::uint64_t> parse_size(std::string_view text);
 
-/// The candidate with the smallest edit distance to `word`, case ignored, if it is near enough to be meant (at most a third of the letters).
+/// The candidate with the smallest edit distance to `word`, case ignored, if it is near enough to be meant (at most a third of the
+/// letters).
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates);
 
 /// Control characters, invalid UTF-8 and line breaks replaced by \xNN, and cut to `max_bytes` with an ellipsis: names from files are
