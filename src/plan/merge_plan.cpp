@@ -1,0 +1,98 @@
+#include "moeweld/plan/merge_plan.h"
+
+#include <string>
+
+#include "moeweld/base/error.h"
+
+namespace moeweld {
+
+template <class Archive>
+void serialize(Archive& archive, FileIdentity& value) {
+  archive(value.size_bytes, value.modified_ns);
+}
+
+}  // namespace moeweld
+
+namespace moeweld::plan {
+
+template <class Archive>
+void serialize(Archive& archive, PlannedInputFile& value) {
+  archive(value.path, value.identity, value.model);
+}
+template <class Archive>
+void serialize(Archive& archive, PlannedModel& value) {
+  archive(value.reference, value.directory);
+}
+template <class Archive>
+void serialize(Archive& archive, SourceView& value) {
+  archive(value.kind, value.dtype, value.file, value.begin, value.num_elements, value.children);
+}
+template <class Archive>
+void serialize(Archive& archive, Operation::RandomFill& value) {
+  archive(value.distribution, value.scale, value.stream, value.first_index);
+}
+template <class Archive>
+void serialize(Archive& archive, Operation& value) {
+  archive(value.kind, value.name, value.tensor, value.offset_bytes, value.method, value.task, value.sources, value.fill, value.slot);
+}
+template <class Archive>
+void serialize(Archive& archive, Slot& value) {
+  archive(value.kind, value.name, value.shape, value.embedding, value.embedding_shape, value.positive_ids, value.negative_ids);
+}
+template <class Archive>
+void serialize(Archive& archive, PlannedTensor& value) {
+  archive(value.name, value.dtype, value.shape, value.file, value.begin, value.size_bytes);
+}
+template <class Archive>
+void serialize(Archive& archive, PlannedOutputFile& value) {
+  archive(value.name, value.header, value.size_bytes);
+}
+template <class Archive>
+void serialize(Archive& archive, AuxiliaryFile& value) {
+  archive(value.action, value.name, value.content, value.source, value.reason);
+}
+template <class Archive>
+void serialize(Archive& archive, DroppedTensor& value) {
+  archive(value.model, value.name, value.num_elements, value.reason);
+}
+template <class Archive>
+void serialize(Archive& archive, MergePlan& value) {
+  archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files, value.output_files,
+          value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.notes, value.warnings, value.base_models);
+}
+
+std::uint64_t MergePlan::output_bytes() const {
+  std::uint64_t sum = 0;
+  for (const PlannedOutputFile& file : output_files) sum += file.size_bytes;
+  return sum;
+}
+
+std::uint64_t MergePlan::input_bytes() const {
+  std::uint64_t sum = 0;
+  for (const Operation& operation : operations) {
+    for (const SourceView& source : operation.sources) sum += source.num_elements * size_bytes(source.dtype);
+  }
+  return sum;
+}
+
+Destination destination(const MergePlan& plan, const Operation& operation) {
+  const PlannedTensor& tensor = plan.tensors[operation.tensor];
+  return {.file = tensor.file,
+          .begin = tensor.begin + operation.offset_bytes,
+          .size_bytes = operation.task.elements() * size_bytes(operation.task.output_dtype)};
+}
+
+std::vector<std::byte> encode(const MergePlan& plan) { return to_archive(plan); }
+
+MergePlan decode(std::span<const std::byte> bytes) {
+  int version = 0;
+  ArchiveReader header(bytes);
+  header(version);
+  if (version != kPlanSchemaVersion) {
+    throw Error(ErrorCode::kPeerFailed, "the plan that rank 0 sent has schema " + std::to_string(version) + ", this program reads schema " +
+                                            std::to_string(kPlanSchemaVersion) + ": the ranks run different versions of moeweld");
+  }
+  return from_archive<MergePlan>(bytes);
+}
+
+}  // namespace moeweld::plan
