@@ -22,6 +22,8 @@ struct ExecuteOptions {
   IoMode io = IoMode::kAuto;
   bool force = false;               ///< replace an existing OUT
   bool check_finite = false;        ///< NaN or infinity in an input is an error
+  std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
+  bool write_model_card = true;     ///< README.md
   std::string version;              ///< for the manifest
   std::string command_line;         ///< for the manifest
 };
@@ -42,9 +44,7 @@ struct RankReport {
   double merge_seconds = 0;         ///< the main pass
   double read_wait_seconds = 0;     ///< the pipeline waited for input
   double write_wait_seconds = 0;    ///< … for output buffers
-  std::uint64_t peak_buffer_bytes = 0;
   std::uint64_t peak_memory_bytes = 0;  ///< resident set, less what it was before
-  std::uint64_t non_finite_elements = 0;
 };
 
 struct MergeReport {
@@ -56,9 +56,14 @@ struct MergeReport {
   std::vector<std::string> notes;
 };
 
-/// Smallest memory limit under which this plan runs, and the most a rank will use under `limit`.
+/// Smallest memory limit under which this plan runs with one thread.
 std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan);
-std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes);
+/// The most a rank will use under this limit. Throws Error(kUsage) if the limit is too small.
+std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads);
+
+/// Resident set of this process now, and its highest so far (0 where the system does not say).
+std::uint64_t resident_bytes();
+std::uint64_t peak_resident_bytes();
 
 /// Free space, permissions, OUT's state, inputs unchanged, memory limit: everything that can fail before data is read. Collective. Throws Error with all
 /// problems, the same on every rank.

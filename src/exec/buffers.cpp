@@ -1,0 +1,145 @@
+#include "exec/buffers.h"
+
+#include <algorithm>
+
+#include "moeweld/base/checked.h"
+#include "moeweld/base/text.h"
+#include "moeweld/exec/execute.h"
+#include "moeweld/merge/method.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+/// Libraries, stacks and what the allocator keeps for itself.
+constexpr std::uint64_t kProgramBytes = 40 * kMiB;
+constexpr std::size_t kLargestSlotBytes = 24 * kMiB;
+constexpr std::size_t kLargestWindowBytes = 8 * kMiB;
+constexpr std::size_t kWindows = 4;
+constexpr std::size_t kFewestSlots = 3;
+
+std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
+  std::uint64_t sum = 0;
+  for (const plan::Operation& operation : plan.operations) {
+    sum += sizeof operation + operation.name.size() + operation.sources.size() * sizeof(plan::SourceView) +
+           operation.task.inputs.size() * (sizeof(merge::TaskInput) + 32) + operation.task.parameters.size() * sizeof(double) + 64;
+  }
+  for (const plan::PlannedTensor& tensor : plan.tensors) sum += sizeof tensor + tensor.name.size() + 32;
+  for (const plan::PlannedOutputFile& file : plan.output_files) sum += file.header.size();
+  for (const plan::DroppedTensor& tensor : plan.dropped) sum += sizeof tensor + tensor.name.size();
+  for (const plan::AuxiliaryFile& file : plan.auxiliary_files) sum += file.content.size();
+  return 2 * sum;  // as sent and as decoded
+}
+
+struct Needs {
+  std::uint64_t reserve_bytes = 0;
+  std::size_t smallest_slot_bytes = 0;
+};
+
+Needs needs_of(const plan::MergePlan& plan, int threads) {
+  Needs needs;
+  std::uint64_t most_counts = 0;
+  for (const plan::Operation& operation : plan.operations) {
+    // Every extent is widened to the direct I/O alignment at both ends.
+    const std::uint64_t slop = (operation.sources.size() + 1) * 2 * kDirectAlignment;
+    std::uint64_t elements = 1 << 14;
+    if (needs_measuring(operation)) {
+      elements = merge::kBlockElements;
+      const auto phase = merge::method_table()[operation.method].next_phase(operation.task, {});
+      most_counts = std::max<std::uint64_t>(most_counts, phase->num_counts);
+    }
+    elements = std::min(elements, operation.task.elements());
+    needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
+  }
+  needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
+  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
+  return needs;
+}
+
+}  // namespace
+
+std::uint64_t input_bytes_per_element(const plan::Operation& operation) {
+  std::uint64_t sum = 0;
+  for (const plan::SourceView& source : operation.sources) sum += size_bytes(source.dtype);
+  return sum;
+}
+
+bool needs_measuring(const plan::Operation& operation) {
+  if (operation.kind != plan::Operation::Kind::kMerge) return false;
+  const merge::MethodRow& method = merge::method_table()[operation.method];
+  return method.next_phase != nullptr && method.next_phase(operation.task, {}).has_value();
+}
+
+BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
+  const Needs needs = needs_of(plan, threads);
+  const std::uint64_t least = needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB;
+  if (limit_bytes < least) {
+    throw Error(ErrorCode::kUsage, "a memory limit of " + format_memory(limit_bytes) + " per rank is too small for this merge; it needs at least " +
+                                       format_memory(round_up(least, kMiB)) + " (--memory-limit)");
+  }
+  const std::uint64_t available = limit_bytes - needs.reserve_bytes;
+  BufferSizes sizes;
+  sizes.reserve_bytes = needs.reserve_bytes;
+  sizes.window_bytes = std::clamp<std::uint64_t>(round_down(available / 16, kMiB), kMiB, kLargestWindowBytes);
+  while (sizes.window_bytes > kMiB && kWindows * sizes.window_bytes + kFewestSlots * needs.smallest_slot_bytes > available) {
+    sizes.window_bytes -= kMiB;
+  }
+  sizes.num_windows = kWindows;
+  const std::uint64_t for_slots = available - kWindows * sizes.window_bytes;
+  sizes.slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes,
+                                           std::min<std::size_t>(kLargestSlotBytes, round_down(for_slots / 6, kDirectAlignment)));
+  sizes.slot_bytes = std::min<std::size_t>(sizes.slot_bytes, round_down(for_slots / kFewestSlots, kDirectAlignment));
+  sizes.num_slots = for_slots / sizes.slot_bytes;
+  return sizes;
+}
+
+std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan) {
+  const Needs needs = needs_of(plan, 1);
+  return round_up(needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB, kMiB);
+}
+
+std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
+  const BufferSizes sizes = plan_buffers(plan, limit_bytes, threads);
+  // Streaming keeps a handful of slots in flight; holding a measured tensor takes what it needs of the rest.
+  constexpr std::uint64_t kStreamingSlots = 6;
+  std::uint64_t slots = kStreamingSlots;
+  for (const plan::Operation& operation : plan.operations) {
+    if (!needs_measuring(operation)) continue;
+    const std::uint64_t held = operation.task.elements() * input_bytes_per_element(operation) / sizes.slot_bytes + 4;
+    if (held <= sizes.num_slots) slots = std::max(slots, held + kStreamingSlots);
+  }
+  return sizes.reserve_bytes + sizes.num_windows * sizes.window_bytes + std::min<std::uint64_t>(slots, sizes.num_slots) * sizes.slot_bytes;
+}
+
+AlignedBuffer BufferPool::acquire() {
+  std::unique_lock lock(mutex_);
+  freed_.wait(lock, [this] { return closed_ || !free_.empty() || allocated_ < max_buffers_; });
+  if (closed_) return {};
+  if (!free_.empty()) {
+    AlignedBuffer buffer = std::move(free_.back());
+    free_.pop_back();
+    return buffer;
+  }
+  ++allocated_;
+  lock.unlock();
+  return AlignedBuffer(buffer_bytes_);
+}
+
+void BufferPool::release(AlignedBuffer buffer) {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(std::move(buffer));
+  freed_.notify_one();
+}
+
+void BufferPool::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  freed_.notify_all();
+}
+
+std::size_t BufferPool::allocated() const {
+  const std::lock_guard lock(mutex_);
+  return allocated_;
+}
+
+}  // namespace moeweld::exec

@@ -1,0 +1,130 @@
+#include "moeweld/exec/execute.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "exec/exchange.h"
+#include "exec/main_pass.h"
+#include "exec/measurement.h"
+#include "exec/prepare.h"
+#include "exec/publish.h"
+#include "exec/rank_pipeline.h"
+
+namespace moeweld {
+
+template <class Archive>
+void serialize(Archive& archive, Digest& value) {
+  for (std::uint8_t& byte : value.bytes) archive(byte);
+}
+
+}  // namespace moeweld
+
+namespace moeweld::plan {
+
+template <class Archive>
+void serialize(Archive& archive, FileRun& value) {
+  archive(value.file, value.begin, value.end);
+}
+
+}  // namespace moeweld::plan
+
+namespace moeweld::exec {
+
+template <class Archive>
+void serialize(Archive& archive, RunDigests& value) {
+  archive(value.run, value.digests);
+}
+
+template <class Archive>
+void serialize(Archive& archive, RankReport& value) {
+  archive(value.read_bytes, value.written_bytes, value.measure_seconds, value.merge_seconds, value.read_wait_seconds, value.write_wait_seconds,
+          value.peak_memory_bytes);
+}
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// What a rank tells the others at the end.
+struct RankOutcome {
+  RankReport report;
+  std::vector<RunDigests> digests;
+};
+
+template <class Archive>
+void serialize(Archive& archive, RankOutcome& value) {
+  archive(value.report, value.digests);
+}
+
+void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial, const ExecuteOptions& options) {
+  agree_on(peers, [&] {
+    if (peers.rank() != 0) return;
+    if (options.force) storage.remove_all(partial);
+    storage.make_directories(partial);
+    for (const plan::PlannedOutputFile& file : plan.output_files) storage.create_sized(partial + "/" + file.name, file.size_bytes);
+    storage.sync_directory(partial);
+  });
+}
+
+/// An unfinished OUT.partial is of no use to anyone until there is a journal to continue from.
+void remove_partial(Peers& peers, Storage& storage, const std::string& partial) noexcept {
+  try {
+    if (peers.rank() == 0) storage.remove_all(partial);
+  } catch (...) {  // the first error is the one to report
+  }
+}
+
+}  // namespace
+
+MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule, const std::string& output_directory,
+                    const ExecuteOptions& options, const ProgressCallback& progress) {
+  const auto start = Clock::now();
+  omp_set_num_threads(std::max(1, options.threads));
+  const std::string partial = partial_directory(output_directory);
+  MergeReport report;
+  create_output_files(peers, storage, plan, partial, options);
+  try {
+    RankPipeline pipeline(storage, plan, options);
+    pipeline.slot_rows = prepare_slots(peers, storage, plan, options.io);
+
+    auto stage = Clock::now();
+    measure_shared(peers, schedule, pipeline);
+    const std::vector<std::vector<std::byte>> outcomes = exchange(peers, [&] {
+      measure_large(find_large(schedule, peers.rank(), pipeline), pipeline);
+      pipeline.report.measure_seconds = seconds_since(stage);
+      stage = Clock::now();
+      RankOutcome outcome;
+      outcome.digests = run_main_pass(schedule.runs[static_cast<std::size_t>(peers.rank())], partial, pipeline, progress);
+      pipeline.report.merge_seconds = seconds_since(stage);
+      const std::uint64_t peak = peak_resident_bytes();
+      pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
+      outcome.report = pipeline.report;
+      return to_archive(outcome);
+    });
+
+    stage = Clock::now();
+    std::vector<RunDigests> digests;
+    for (const std::vector<std::byte>& bytes : outcomes) {
+      RankOutcome outcome = from_archive<RankOutcome>(bytes);
+      report.read_bytes += outcome.report.read_bytes;
+      report.written_bytes += outcome.report.written_bytes;
+      report.ranks.push_back(outcome.report);
+      std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
+    }
+    agree_on(peers, [&] {
+      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), output_directory, options);
+    });
+    report.publish_seconds = seconds_since(stage);
+  } catch (const Error&) {
+    remove_partial(peers, storage, partial);
+    throw;
+  }
+  report.total_seconds = seconds_since(start);
+  return report;
+}
+
+}  // namespace moeweld::exec

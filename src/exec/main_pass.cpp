@@ -1,0 +1,254 @@
+#include "exec/main_pass.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <limits>
+
+#include "moeweld/base/checked.h"
+#include "moeweld/base/random.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Elements converted at a time when values are generated, not read.
+constexpr std::uint64_t kGeneratedElements = 1 << 15;
+constexpr std::size_t kReadAheadUnits = 3;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class MainPass {
+ public:
+  MainPass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline, const ProgressCallback& progress)
+      : runs_(runs),
+        pipeline_(pipeline),
+        plan_(pipeline.plan),
+        progress_(progress),
+        units_(cut_units(plan_, runs, pipeline.sizes.slot_bytes)),
+        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {
+    for (const plan::FileRun& run : runs) state_.total_written_bytes += run.end - run.begin;
+  }
+
+  std::vector<RunDigests> run() {
+    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, kReadAheadUnits);
+    for (std::size_t i = 0; i < units_.size(); ++i) {
+      const auto start = Clock::now();
+      residents_.push_back({reader.take(), 0});
+      pipeline_.report.read_wait_seconds += seconds_since(start);
+      Resident& resident = residents_.back();
+      resident.pieces_left = resident.unit.pieces.size();
+      pipeline_.report.read_bytes += resident.unit.read_bytes;
+      state_.read_bytes += resident.unit.read_bytes;
+      pipeline_.look_at_values(resident.unit);
+      for (std::size_t piece = 0; piece < units_[i].size(); ++piece) arrive(resident, piece);
+      release_finished();
+      report_progress();
+    }
+    write_headers_up_to(std::numeric_limits<std::uint32_t>::max(), 0);
+    writer_.finish();
+    pipeline_.report.written_bytes = writer_.written_bytes();
+    pipeline_.report.write_wait_seconds += writer_.wait_seconds();
+    report_progress();
+    return writer_.digests();
+  }
+
+ private:
+  /// A unit in memory until all its pieces are applied.
+  struct Resident {
+    LoadedUnit unit;
+    std::size_t pieces_left = 0;
+  };
+  struct HeldPiece {
+    Resident* resident = nullptr;
+    std::size_t piece = 0;
+  };
+
+  static merge::Elements elements_of(const HeldPiece& held) {
+    const Piece& piece = held.resident->unit.pieces[held.piece];
+    return {.first_element = piece.first_element, .num_elements = piece.num_elements, .inputs = held.resident->unit.sources(held.piece)};
+  }
+
+  void arrive(Resident& resident, std::size_t index) {
+    const Piece& piece = resident.unit.pieces[index];
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    if (!needs_measuring(operation) || pipeline_.decided.contains(piece.operation)) {
+      const auto found = pipeline_.decided.find(piece.operation);
+      apply(resident, index, found == pipeline_.decided.end() ? merge::Decisions{} : found->second);
+      return;
+    }
+    held_.push_back({&resident, index});
+    const merge::MethodRow& method = pipeline_.method_of(operation);
+    const auto first_phase = method.next_phase(operation.task, {});
+    merge::measure_blocks(method, operation.task, {}, *first_phase, elements_of(held_.back()), partial_);
+    if (!piece.is_last) return;
+
+    merge::Decisions decisions;
+    for (auto phase = first_phase; phase; phase = method.next_phase(operation.task, decisions)) {
+      if (phase->phase != first_phase->phase) {
+        for (const HeldPiece& held : held_) {
+          merge::measure_blocks(method, operation.task, decisions, *phase, elements_of(held), partial_);
+        }
+      }
+      std::vector<merge::PhasePartial> partials;
+      partials.push_back(std::exchange(partial_, {}));
+      merge::decide_phase(method, operation.task, *phase, std::move(partials), decisions);
+    }
+    for (const HeldPiece& held : std::exchange(held_, {})) {
+      apply(*held.resident, held.piece, decisions);
+      if (held.resident != &resident) release_finished();
+    }
+  }
+
+  void apply(Resident& resident, std::size_t index, const merge::Decisions& decisions) {
+    const Piece& piece = resident.unit.pieces[index];
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    const std::size_t element_size = size_bytes(operation.task.output_dtype);
+    const plan::Destination place = plan::destination(plan_, operation);
+    std::vector<const std::byte*> inputs(resident.unit.sources(index).begin(), resident.unit.sources(index).end());
+    const std::uint64_t begin = place.begin + piece.first_element * element_size;
+    write_headers_up_to(place.file, begin);
+    for (std::uint64_t done = 0; done < piece.num_elements;) {
+      const std::span<std::byte> target = writer_.reserve(place.file, begin + done * element_size, (piece.num_elements - done) * element_size);
+      const std::uint64_t count = target.size() / element_size;
+      compute(operation, decisions, {.first_element = piece.first_element + done, .num_elements = count, .inputs = inputs}, target.data());
+      writer_.commit(count * element_size);
+      for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += count * size_bytes(operation.sources[i].dtype);
+      done += count;
+    }
+    --resident.pieces_left;
+  }
+
+  void compute(const plan::Operation& operation, const merge::Decisions& decisions, const merge::Elements& elements, std::byte* target) {
+    switch (operation.kind) {
+      case plan::Operation::Kind::kMerge:
+        merge::apply_elements(pipeline_.method_of(operation), operation.task, decisions, elements, target);
+        return;
+      case plan::Operation::Kind::kCopy:
+        copy(operation, elements, target);
+        return;
+      case plan::Operation::Kind::kRandomFill:
+        generate(operation, elements, target, [&](std::uint64_t first, std::span<double> values) {
+          const RandomStream stream{plan_.seed, operation.fill.stream};
+          if (operation.fill.distribution == plan::Operation::RandomFill::Distribution::kNormal) {
+            fill_normal(stream, operation.fill.first_index + first, values);
+            for (double& value : values) value *= operation.fill.scale;
+          } else {
+            for (std::size_t i = 0; i < values.size(); ++i) {
+              values[i] = (2.0 * static_cast<double>(uniform(stream, operation.fill.first_index + first + i)) - 1.0) * operation.fill.scale;
+            }
+          }
+        });
+        return;
+      case plan::Operation::Kind::kSlot:
+        generate(operation, elements, target, [&](std::uint64_t first, std::span<double> values) {
+          const std::vector<double>& rows = pipeline_.slot_rows[operation.slot];
+          std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(first), values.size(), values.begin());
+        });
+        return;
+    }
+  }
+
+  void copy(const plan::Operation& operation, const merge::Elements& elements, std::byte* target) {
+    const std::size_t num_bytes = elements.num_elements * size_bytes(operation.task.output_dtype);
+    for (std::size_t i = 1; i < elements.inputs.size(); ++i) {
+      if (std::memcmp(elements.inputs[0], elements.inputs[i], num_bytes) == 0) continue;
+      const auto& files = plan_.input_files;
+      throw Error(ErrorCode::kInvalidInput,
+                  "has type " + std::string(name(operation.task.output_dtype)) + ", which cannot be merged, and is not the same in " +
+                      files[operation.sources[0].file].path + " and " + files[operation.sources[i].file].path +
+                      ". Tensors of such types must be identical in all models.",
+                  files[operation.sources[i].file].path, operation.name);
+    }
+    std::memcpy(target, elements.inputs[0], num_bytes);
+  }
+
+  /// Values made in float64 go through passthrough's conversion, so that there is one rounding code.
+  template <typename Fill>
+  void generate(const plan::Operation& operation, const merge::Elements& elements, std::byte* target, const Fill& fill) {
+    static const merge::MethodRow& passthrough = *merge::find_method("passthrough");
+    std::vector<double> values;
+    for (std::uint64_t done = 0; done < elements.num_elements; done += kGeneratedElements) {
+      values.resize(std::min(kGeneratedElements, elements.num_elements - done));
+      fill(elements.first_element + done, values);
+      merge::Task task;
+      task.shape = {values.size()};
+      task.output_dtype = operation.task.output_dtype;
+      task.inputs = {{DType::kF64, {std::numeric_limits<double>::quiet_NaN()}}};
+      const std::byte* input = reinterpret_cast<const std::byte*>(values.data());
+      merge::apply_elements(passthrough, task, {}, {.first_element = 0, .num_elements = values.size(), .inputs = std::span(&input, 1)},
+                            target + done * size_bytes(operation.task.output_dtype));
+    }
+  }
+
+  /// Writes the headers of this rank's runs that start a file, up to the run that holds (file, offset).
+  void write_headers_up_to(std::uint32_t file, std::uint64_t offset) {
+    for (; header_run_ < runs_.size(); ++header_run_) {
+      const plan::FileRun& run = runs_[header_run_];
+      if (run.file > file || (run.file == file && run.begin > offset)) return;
+      if (run.begin != 0) continue;
+      const std::string& header = plan_.output_files[run.file].header;
+      for (std::size_t done = 0; done < header.size();) {
+        const std::span<std::byte> target = writer_.reserve(run.file, done, header.size() - done);
+        std::memcpy(target.data(), header.data() + done, target.size());
+        writer_.commit(target.size());
+        done += target.size();
+      }
+    }
+  }
+
+  void release_finished() {
+    while (!residents_.empty() && residents_.front().pieces_left == 0) {
+      pipeline_.slots.release(std::move(residents_.front().unit.slot));
+      residents_.pop_front();
+    }
+  }
+
+  void report_progress() {
+    if (!progress_) return;
+    state_.written_bytes = writer_.written_bytes();
+    progress_(state_);
+  }
+
+  const std::span<const plan::FileRun> runs_;
+  RankPipeline& pipeline_;
+  const plan::MergePlan& plan_;
+  const ProgressCallback& progress_;
+  const std::vector<Unit> units_;
+  WindowWriter writer_;
+  std::deque<Resident> residents_;  // a deque: references stay valid at both ends
+  std::vector<HeldPiece> held_;     // pieces of the one operation that is being held
+  merge::PhasePartial partial_;     // of its current phase
+  std::size_t header_run_ = 0;
+  Progress state_;
+};
+
+}  // namespace
+
+void RankPipeline::look_at_values(const LoadedUnit& unit) {
+  if (!options.check_finite) return;
+  for (std::size_t index = 0; index < unit.pieces.size(); ++index) {
+    const Piece& piece = unit.pieces[index];
+    const plan::Operation& operation = plan.operations[piece.operation];
+    for (std::size_t i = 0; i < operation.sources.size(); ++i) {
+      if (!is_arithmetic(operation.sources[i].dtype)) continue;
+      const std::uint64_t count = merge::count_non_finite(operation.sources[i].dtype, unit.sources(index)[i], piece.num_elements);
+      if (count == 0) continue;
+      throw Error(ErrorCode::kInvalidInput,
+                  "holds " + std::to_string(count) + " values that are NaN or infinite (in elements " + std::to_string(piece.first_element) + " to " +
+                      std::to_string(piece.first_element + piece.num_elements - 1) + "), and --check-finite refuses them",
+                  plan.input_files[operation.sources[i].file].path, operation.name);
+    }
+  }
+}
+
+std::vector<RunDigests> run_main_pass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline,
+                                      const ProgressCallback& progress) {
+  MainPass pass(runs, directory, pipeline, progress);
+  return pass.run();
+}
+
+}  // namespace moeweld::exec

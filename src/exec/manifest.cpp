@@ -1,0 +1,124 @@
+#include "moeweld/exec/manifest.h"
+
+#include <set>
+
+#include "moeweld/base/error.h"
+#include "moeweld/base/text.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+using formats::Json;
+
+constexpr std::string_view kDigestPrefix = "xxh3-128-1MiB:";
+
+/// Reads members of one JSON object and says which one is wrong and where.
+class ObjectReader {
+ public:
+  ObjectReader(const Json& object, std::string where, const std::string& path) : object_(object), where_(std::move(where)), path_(path) {
+    if (!object_.is_object()) fail(where_ + " is not an object");
+  }
+  std::string text(const char* key) const {
+    const Json& value = member(key);
+    if (!value.is_string()) fail(where_ + "'s \"" + key + "\" is not a string");
+    return value.get<std::string>();
+  }
+  std::uint64_t count(const char* key) const {
+    const Json& value = member(key);
+    if (!value.is_number_integer() || (!value.is_number_unsigned() && value.get<std::int64_t>() < 0)) {
+      fail(where_ + "'s \"" + key + "\" is not a whole number of at least 0");
+    }
+    return value.get<std::uint64_t>();
+  }
+  std::int64_t integer(const char* key) const {
+    const Json& value = member(key);
+    if (!value.is_number_integer()) fail(where_ + "'s \"" + key + "\" is not a whole number");
+    return value.get<std::int64_t>();
+  }
+  const Json& list(const char* key) const {
+    const Json& value = member(key);
+    if (!value.is_array()) fail(where_ + "'s \"" + key + "\" is not a list");
+    return value;
+  }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorCode::kInvalidInput, what + ", so this is not a manifest that moeweld wrote. Merge again, or restore the file.",
+                path_);
+  }
+
+ private:
+  const Json& member(const char* key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end()) fail(where_ + " has no \"" + key + "\"");
+    return *found;
+  }
+  const Json& object_;
+  std::string where_;
+  const std::string& path_;
+};
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+}
+
+bool is_digest(const std::string& text) {
+  return text.size() == kDigestPrefix.size() + 32 && text.starts_with(kDigestPrefix) &&
+         text.find_first_not_of("0123456789abcdef", kDigestPrefix.size()) == std::string::npos;
+}
+
+}  // namespace
+
+std::string serialize_manifest(const Manifest& manifest) {
+  Json json = {{"schema", kManifestSchema},
+               {"version", manifest.version},
+               {"command_line", manifest.command_line},
+               {"seed", manifest.seed},
+               {"simd_target", manifest.simd_target},
+               {"config", manifest.config},
+               {"inputs", Json::array()},
+               {"files", Json::array()}};
+  for (const ManifestInput& input : manifest.inputs) {
+    json["inputs"].push_back(
+        {{"model", input.model}, {"path", input.path}, {"size_bytes", input.size_bytes}, {"modified_ns", input.modified_ns}});
+  }
+  for (const ManifestFile& file : manifest.files) {
+    json["files"].push_back({{"name", file.name}, {"size_bytes", file.size_bytes}, {"digest", file.digest}});
+  }
+  // Paths need not be UTF-8 on Linux; a manifest always is.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Manifest parse_manifest(const std::string& text, const std::string& path) {
+  const Json json = formats::parse_json(text, path);
+  const ObjectReader top(json, "the manifest", path);
+  const std::string schema = top.text("schema");
+  if (schema != kManifestSchema) {
+    throw Error(ErrorCode::kInvalidInput,
+                "has schema \"" + printable(schema, 80) + "\", and this version of moeweld reads \"" + kManifestSchema +
+                    "\". Use the version of moeweld that wrote it, or a newer one.",
+                path);
+  }
+  Manifest manifest;
+  manifest.version = top.text("version");
+  manifest.command_line = top.text("command_line");
+  manifest.seed = top.count("seed");
+  manifest.simd_target = top.text("simd_target");
+  manifest.config = top.text("config");
+  for (const Json& entry : top.list("inputs")) {
+    const ObjectReader input(entry, "an entry of \"inputs\"", path);
+    manifest.inputs.push_back({input.text("model"), input.text("path"), input.count("size_bytes"), input.integer("modified_ns")});
+  }
+  std::set<std::string> names;
+  for (const Json& entry : top.list("files")) {
+    const ObjectReader file(entry, "an entry of \"files\"", path);
+    ManifestFile result{file.text("name"), file.count("size_bytes"), file.text("digest")};
+    if (!is_plain_name(result.name)) file.fail("\"files\" names '" + printable(result.name, 100) + "', which is not a plain file name");
+    if (!is_digest(result.digest))
+      file.fail("the digest of '" + printable(result.name, 100) + "' is not " + std::string(kDigestPrefix) + "<32 hex digits>");
+    if (!names.insert(result.name).second) file.fail("\"files\" names '" + printable(result.name, 100) + "' twice");
+    manifest.files.push_back(std::move(result));
+  }
+  return manifest;
+}
+
+}  // namespace moeweld::exec

@@ -1,0 +1,13 @@
+#pragma once
+/// README.md of an output: what a hub shows of the merged model.
+
+#include <string>
+
+#include "moeweld/plan/merge_plan.h"
+
+namespace moeweld::exec {
+
+/// YAML front matter, what was merged by which methods, and the configuration as written. Depends on the plan alone.
+std::string model_card(const plan::MergePlan& plan, const std::string& version);
+
+}  // namespace moeweld::exec

@@ -1,0 +1,83 @@
+#include <algorithm>
+
+#include "exec/buffers.h"
+#include "exec/publish.h"
+#include "moeweld/base/text.h"
+#include "moeweld/exec/execute.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+std::string parent_of(const std::string& directory) {
+  const std::size_t slash = directory.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : directory.substr(0, slash);
+}
+
+/// The nearest ancestor that exists: OUT's missing parents are created.
+std::string existing_ancestor(Storage& storage, std::string directory) {
+  while (!storage.exists(directory) && directory != "." && directory != "/") directory = parent_of(directory);
+  return directory;
+}
+
+void check_output(Storage& storage, const plan::MergePlan& plan, const std::string& output, const ExecuteOptions& options, ProblemList& problems) {
+  if (storage.exists(output) && !options.force) {
+    problems.add(Problem{ErrorCode::kOutputExists, "exists already. Choose another name, or replace it with --force.", output});
+  }
+  if (const std::string partial = partial_directory(output); storage.exists(partial) && !options.force) {
+    problems.add(Problem{ErrorCode::kOutputExists,
+                  "exists: another job is writing it, or one died while it did. If none is running, remove it or use --force.", partial});
+  }
+  const std::string parent = existing_ancestor(storage, parent_of(output));
+  if (!storage.is_directory(parent)) {
+    problems.add(Problem{ErrorCode::kIo, "is not a directory, so '" + output + "' cannot be created in it", parent});
+    return;
+  }
+  if (!storage.is_writable_directory(parent)) {
+    problems.add(Problem{ErrorCode::kIo, "no file can be created here, so '" + output + "' cannot be written. Check permissions, quota and mount.", parent});
+    return;
+  }
+  std::uint64_t needed = plan.output_bytes();
+  for (const plan::AuxiliaryFile& file : plan.auxiliary_files) {
+    if (file.action == plan::AuxiliaryFile::Action::kWrite) needed += file.content.size();
+    if (file.action == plan::AuxiliaryFile::Action::kCopy) {
+      if (const auto identity = storage.identity(file.source)) needed += identity->size_bytes;
+    }
+  }
+  const SpaceInfo space = storage.space(parent);
+  if (space.available_bytes < needed) {
+    problems.add(Problem{ErrorCode::kNoSpace, "the output needs " + format_bytes(needed) + ", and this " + space.file_system + " file system has " +
+                                           format_bytes(space.available_bytes) + " free",
+                  parent});
+  }
+}
+
+void check_inputs(Storage& storage, const plan::MergePlan& plan, ProblemList& problems) {
+  for (const plan::PlannedInputFile& file : plan.input_files) {
+    const auto identity = storage.identity(file.path);
+    if (!identity) {
+      problems.add(Problem{ErrorCode::kInvalidInput, "the file was there when the merge was planned and is not any more", file.path});
+    } else if (*identity != file.identity) {
+      problems.add(Problem{ErrorCode::kInvalidInput,
+                    "the file changed since the merge was planned: it had " + std::to_string(file.identity.size_bytes) + " bytes, now it has " +
+                        std::to_string(identity->size_bytes) + ", or it was written to in between",
+                    file.path});
+    }
+  }
+}
+
+}  // namespace
+
+void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory, const ExecuteOptions& options) {
+  ProblemList problems;
+  problems.attempt([&] { plan_buffers(plan, options.memory_limit_bytes, options.threads); });
+  // One rank asks the file system; a thousand asking at once would be a problem of its own.
+  if (peers.rank() == 0) {
+    problems.attempt([&] { check_output(storage, plan, plain_directory(output_directory), options, problems); });
+    problems.attempt([&] { check_inputs(storage, plan, problems); });
+  }
+  agree(peers, problems);
+}
+
+}  // namespace moeweld::exec

@@ -1,0 +1,140 @@
+#include "exec/publish.h"
+
+#include <algorithm>
+
+#include "exec/model_card.h"
+#include "moeweld/base/checked.h"
+#include "moeweld/exec/manifest.h"
+#include "moeweld/formats/shard_index.h"
+#include "moeweld/merge/simd_target.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+constexpr const char* kIndexName = "model.safetensors.index.json";
+/// Files copied whole through memory: tokenizers, not weights.
+constexpr std::uint64_t kLargestAuxiliaryBytes = kGiB;
+
+std::string digest_text(std::string_view content) {
+  std::vector<Digest> chunks;
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(content));
+  for (std::size_t begin = 0; begin < bytes.size(); begin += kDigestChunkBytes) {
+    chunks.push_back(digest_of(bytes.subspan(begin, std::min<std::size_t>(kDigestChunkBytes, bytes.size() - begin))));
+  }
+  return "xxh3-128-1MiB:" + to_hex(digest_of_chunks(chunks));
+}
+
+class PartialDirectory {
+ public:
+  PartialDirectory(Storage& storage, std::string directory) : storage_(storage), directory_(std::move(directory)) {}
+
+  void write(const std::string& name, const std::string& content) {
+    storage_.write_text(directory_ + "/" + name, content);
+    files_.push_back({name, content.size(), digest_text(content)});
+  }
+  void add(ManifestFile file) { files_.push_back(std::move(file)); }
+  std::vector<ManifestFile> take() {
+    std::sort(files_.begin(), files_.end(), [](const ManifestFile& a, const ManifestFile& b) { return a.name < b.name; });
+    return std::move(files_);
+  }
+
+ private:
+  Storage& storage_;
+  const std::string directory_;
+  std::vector<ManifestFile> files_;
+};
+
+Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& options, std::vector<ManifestFile> files) {
+  Manifest manifest;
+  manifest.version = options.version;
+  manifest.config = plan.config_text;
+  manifest.command_line = options.command_line;
+  manifest.seed = plan.seed;
+  manifest.simd_target = merge::active_simd_target();
+  for (const plan::PlannedInputFile& file : plan.input_files) {
+    manifest.inputs.push_back({plan.models[file.model].reference, file.path, file.identity.size_bytes, file.identity.modified_ns});
+  }
+  manifest.files = std::move(files);
+  return manifest;
+}
+
+}  // namespace
+
+std::string plain_directory(const std::string& output_directory) {
+  std::string result = output_directory;
+  while (result.size() > 1 && result.back() == '/') result.pop_back();
+  return result;
+}
+
+std::string partial_directory(const std::string& output_directory) { return plain_directory(output_directory) + ".partial"; }
+
+std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs) {
+  std::vector<std::vector<Digest>> chunks(plan.output_files.size());
+  std::vector<std::uint64_t> counts(plan.output_files.size());
+  for (std::size_t file = 0; file < chunks.size(); ++file) {
+    chunks[file].resize(round_up(plan.output_files[file].size_bytes, kDigestChunkBytes) / kDigestChunkBytes);
+  }
+  for (const RunDigests& run : runs) {
+    const std::uint64_t first = run.run.begin / kDigestChunkBytes;
+    std::vector<Digest>& target = chunks.at(run.run.file);
+    if (first + run.digests.size() > target.size()) throw Error(ErrorCode::kInternal, "a rank reports more chunks than its file has");
+    std::copy(run.digests.begin(), run.digests.end(), target.begin() + static_cast<std::ptrdiff_t>(first));
+    counts[run.run.file] += run.digests.size();
+  }
+  std::vector<Digest> result;
+  for (std::size_t file = 0; file < chunks.size(); ++file) {
+    if (counts[file] != chunks[file].size()) {
+      throw Error(ErrorCode::kInternal, "ranks wrote " + std::to_string(counts[file]) + " chunks of a file that has " + std::to_string(chunks[file].size()),
+                  plan.output_files[file].name);
+    }
+    result.push_back(digest_of_chunks(chunks[file]));
+  }
+  return result;
+}
+
+void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const std::string& output_directory,
+             const ExecuteOptions& options) {
+  const std::string output = plain_directory(output_directory);
+  const std::string partial = partial_directory(output_directory);
+  PartialDirectory directory(storage, partial);
+  for (std::size_t i = 0; i < plan.output_files.size(); ++i) {
+    directory.add({plan.output_files[i].name, plan.output_files[i].size_bytes, "xxh3-128-1MiB:" + to_hex(file_digests[i])});
+  }
+  for (const plan::AuxiliaryFile& file : plan.auxiliary_files) {
+    switch (file.action) {
+      case plan::AuxiliaryFile::Action::kWrite:
+        directory.write(file.name, file.content);
+        break;
+      case plan::AuxiliaryFile::Action::kCopy:
+        directory.write(file.name, storage.read_text(file.source, kLargestAuxiliaryBytes));
+        break;
+      case plan::AuxiliaryFile::Action::kDrop:
+        break;
+    }
+  }
+  formats::ShardIndex index;
+  std::uint64_t tensor_bytes = 0;
+  for (const plan::PlannedTensor& tensor : plan.tensors) {
+    index.weight_map[tensor.name] = plan.output_files[tensor.file].name;
+    tensor_bytes += tensor.size_bytes;
+  }
+  const std::string index_text = formats::serialize_shard_index(index, tensor_bytes);
+  directory.add({kIndexName, index_text.size(), digest_text(index_text)});
+
+  if (options.write_model_card) storage.write_text(partial + "/README.md", model_card(plan, options.version));
+  storage.write_text(partial + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, directory.take())));
+  storage.write_text(partial + "/" + kIndexName, index_text);
+  storage.sync_directory(partial);
+
+  const std::string aside = output + ".replaced";
+  const bool replaces = options.force && storage.exists(output);
+  if (replaces) {
+    storage.remove_all(aside);
+    storage.rename(output, aside);
+  }
+  storage.rename(partial, output);
+  if (replaces) storage.remove_all(aside);
+}
+
+}  // namespace moeweld::exec

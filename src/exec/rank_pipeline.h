@@ -1,0 +1,40 @@
+#pragma once
+/// What one rank's stages share: buffers, open inputs, decisions already made, and the counters of the report.
+
+#include <map>
+#include <vector>
+
+#include "exec/buffers.h"
+#include "exec/unit_reader.h"
+#include "moeweld/exec/execute.h"
+#include "moeweld/merge/measure.h"
+
+namespace moeweld::exec {
+
+struct RankPipeline {
+  RankPipeline(Storage& file_storage, const plan::MergePlan& merge_plan, const ExecuteOptions& execute_options)
+      : storage(file_storage),
+        plan(merge_plan),
+        options(execute_options),
+        sizes(plan_buffers(merge_plan, execute_options.memory_limit_bytes, execute_options.threads)),
+        slots(sizes.slot_bytes, sizes.num_slots),
+        windows(sizes.window_bytes, sizes.num_windows),
+        files(file_storage, merge_plan, execute_options.io) {}
+
+  Storage& storage;
+  const plan::MergePlan& plan;
+  const ExecuteOptions& options;
+  BufferSizes sizes;
+  BufferPool slots;
+  BufferPool windows;
+  InputFiles files;
+  std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
+  std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
+  RankReport report;
+
+  const merge::MethodRow& method_of(const plan::Operation& operation) const { return merge::method_table()[operation.method]; }
+  /// Counts (or, with check_finite, refuses) NaN and infinity in freshly read data.
+  void look_at_values(const LoadedUnit& unit);
+};
+
+}  // namespace moeweld::exec

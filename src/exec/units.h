@@ -1,0 +1,38 @@
+#pragma once
+/// What one rank reads, in order: its share of the output cut into units that fit an input slot.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "moeweld/plan/merge_plan.h"
+#include "moeweld/plan/schedule.h"
+
+namespace moeweld::exec {
+
+/// A run of elements of one operation.
+struct Piece {
+  std::uint32_t operation = 0;
+  std::uint64_t first_element = 0;
+  std::uint64_t num_elements = 0;
+  bool is_last = false;  ///< of the operation on this rank
+};
+
+/// Pieces whose inputs are read together into one slot.
+using Unit = std::vector<Piece>;
+
+/// Elements of one operation that lie in a run of its output file.
+struct ElementRange {
+  std::uint64_t first = 0;
+  std::uint64_t end = 0;
+};
+ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& operation, const plan::FileRun& run);
+
+/// Cuts the operations in `runs` (in output order) into units of at most `slot_bytes` of input. Cuts inside an operation lie on multiples of its blocks
+/// when it has to be measured, else on multiples of 2^14 elements.
+std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes);
+
+/// Cuts blocks [first_block, end_block) of one operation.
+std::vector<Unit> cut_blocks(const plan::MergePlan& plan, std::uint32_t operation, std::uint64_t first_block, std::uint64_t end_block, std::size_t slot_bytes);
+
+}  // namespace moeweld::exec

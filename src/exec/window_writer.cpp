@@ -1,0 +1,121 @@
+#include "exec/window_writer.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "moeweld/base/checked.h"
+
+namespace moeweld::exec {
+
+WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
+                           IoMode mode, BufferPool& windows)
+    : storage_(storage), plan_(plan), runs_(runs), directory_(directory), mode_(mode), windows_(windows) {
+  for (const plan::FileRun& run : runs_) digests_.push_back({run, {}});
+  if (!runs_.empty()) position_ = runs_.front().begin;
+  thread_ = std::thread([this] { this->run(); });
+}
+
+WindowWriter::~WindowWriter() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    abandoned_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::span<std::byte> WindowWriter::reserve(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes) {
+  if (run_ < runs_.size() && position_ == runs_[run_].end && ++run_ < runs_.size()) position_ = runs_[run_].begin;
+  if (run_ >= runs_.size() || runs_[run_].file != file || position_ != offset) {
+    throw Error(ErrorCode::kInternal, "the output is not written in the order of the plan", plan_.output_files[file].name);
+  }
+  if (current_.buffer.size() == 0) {
+    const auto start = std::chrono::steady_clock::now();
+    current_ = {windows_.acquire(), run_, position_, 0};
+    wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const std::lock_guard lock(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
+    if (current_.buffer.size() == 0) throw Error(ErrorCode::kInternal, "the output windows were closed while writing");
+  }
+  const std::uint64_t room = std::min(windows_.buffer_bytes() - current_.size, runs_[run_].end - position_);
+  return current_.buffer.span().subspan(current_.size, std::min(room, max_bytes));
+}
+
+void WindowWriter::commit(std::uint64_t num_bytes) {
+  current_.size += num_bytes;
+  position_ += num_bytes;
+  if (current_.size == windows_.buffer_bytes() || position_ == runs_[run_].end) submit();
+}
+
+void WindowWriter::submit() {
+  {
+    const std::lock_guard lock(mutex_);
+    pending_.push_back(std::move(current_));
+  }
+  current_ = {};
+  changed_.notify_all();
+}
+
+void WindowWriter::finish() {
+  const bool complete = runs_.empty() || (run_ + 1 >= runs_.size() && position_ == runs_.back().end);
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  const auto start = std::chrono::steady_clock::now();
+  thread_.join();
+  wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (failure_) std::rethrow_exception(failure_);
+  if (!complete) throw Error(ErrorCode::kInternal, "a rank ended before it had written its share");
+}
+
+std::uint64_t WindowWriter::written_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return written_bytes_;
+}
+
+void WindowWriter::run() {
+  try {
+    while (true) {
+      Window window;
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return stop_ || !pending_.empty(); });
+        if (abandoned_) return;
+        if (pending_.empty()) break;
+        window = std::move(pending_.front());
+        pending_.pop_front();
+      }
+      write(window);
+      {
+        const std::lock_guard lock(mutex_);
+        written_bytes_ += window.size;
+      }
+      windows_.release(std::move(window.buffer));
+    }
+    for (auto& [index, file] : files_) file->sync();
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::current_exception();
+    // Whoever waits for a window would wait for ever.
+    windows_.close();
+  }
+}
+
+void WindowWriter::write(const Window& window) {
+  const std::span<const std::byte> bytes(window.buffer.data(), window.size);
+  // Windows start on digest chunks: runs do, and a window is a whole number of them.
+  for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
+    digests_[window.run].digests.push_back(digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin))));
+  }
+  const std::uint32_t index = runs_[window.run].file;
+  std::unique_ptr<OutputFile>& file = files_[index];
+  if (!file) file = storage_.open_output(directory_ + "/" + plan_.output_files[index].name, mode_);
+  const std::uint64_t aligned = round_down(window.size, kDirectAlignment);
+  if (aligned != 0) file->write(window.begin, bytes.first(aligned));
+  if (aligned != window.size) file->write(window.begin + aligned, bytes.subspan(aligned));
+}
+
+}  // namespace moeweld::exec

@@ -1,0 +1,90 @@
+#pragma once
+/// Assembles a rank's share of the output in aligned windows and writes each, with its digests, in a thread of its own.
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "exec/buffers.h"
+#include "moeweld/base/digest.h"
+#include "moeweld/plan/merge_plan.h"
+#include "moeweld/plan/schedule.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::exec {
+
+/// Digests of the chunks of one run, in order; the run starts at chunk `run.begin / kDigestChunkBytes`.
+struct RunDigests {
+  plan::FileRun run;
+  std::vector<Digest> digests;
+};
+
+/// The output stream of one rank: its runs, one after the other, filled strictly in order.
+class WindowWriter {
+ public:
+  /// `directory`: where the plan's output files are, created with their sizes already.
+  WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory, IoMode mode,
+               BufferPool& windows);
+  ~WindowWriter();
+  WindowWriter(const WindowWriter&) = delete;
+  WindowWriter& operator=(const WindowWriter&) = delete;
+
+  /// Memory for the next bytes of the stream: at least one, at most `max_bytes`, as many as the window and the run have room for. `file` and `offset` are where the
+  /// caller means to write; they must be where the stream stands. May wait for the disk; rethrows what writing threw.
+  std::span<std::byte> reserve(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes);
+  /// Says that the first `num_bytes` of what reserve() gave are filled.
+  void commit(std::uint64_t num_bytes);
+
+  /// Everything is filled: waits for the disk, syncs the files. Rethrows what writing threw.
+  void finish();
+
+  /// After finish().
+  const std::vector<RunDigests>& digests() const { return digests_; }
+  std::uint64_t written_bytes() const;
+  double wait_seconds() const { return wait_seconds_; }
+
+ private:
+  struct Window {
+    AlignedBuffer buffer;
+    std::size_t run = 0;
+    std::uint64_t begin = 0;  // in the file
+    std::uint64_t size = 0;
+  };
+  void submit();
+  void run();
+  void write(const Window& window);
+
+  Storage& storage_;
+  const plan::MergePlan& plan_;
+  const std::span<const plan::FileRun> runs_;
+  const std::string directory_;
+  const IoMode mode_;
+  BufferPool& windows_;
+
+  Window current_;
+  std::size_t run_ = 0;
+  std::uint64_t position_ = 0;  // in the file of runs_[run_]
+  double wait_seconds_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Window> pending_;
+  std::exception_ptr failure_;
+  bool stop_ = false;
+  bool abandoned_ = false;
+  std::uint64_t written_bytes_ = 0;
+  std::map<std::uint32_t, std::unique_ptr<OutputFile>> files_;  // writer thread only
+  std::vector<RunDigests> digests_;                             // writer thread until it ends
+  std::thread thread_;
+};
+
+}  // namespace moeweld::exec
