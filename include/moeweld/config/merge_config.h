@@ -97,6 +97,9 @@ struct MoeConfig {
   std::optional<std::string> architecture;
   std::optional<DType> dtype;
   std::optional<Layout> layout;
+  /// Every expert has the same prompts, so their router rows would be the same: refused unless --allow-degenerate.
+  bool identical_prompts = false;
+  int experts_line = 0;
   int line = 0;
 };
 

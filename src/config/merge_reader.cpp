@@ -1,0 +1,297 @@
+#include "config/merge_reader.h"
+
+#include <algorithm>
+
+#include "config/yaml_document.h"
+#include "moeweld/base/text.h"
+
+namespace moeweld::config {
+
+namespace {
+
+constexpr std::int64_t kMostLayers = 100'000;
+
+const std::vector<std::string> kTopKeys = {"models",    "slices",           "modules",   "merge_method", "base_model", "parameters",
+                                           "dtype",     "out_dtype",        "tokenizer", "chat_template", "tokenizer_source", "name"};
+
+class MergeReader {
+ public:
+  explicit MergeReader(YamlReader& reader) : reader_(reader) {}
+
+  MergeConfig read(const YAML::Node& root) {
+    read_method(root);
+    int models_line = 0;
+    int slices_line = 0;
+    int modules_line = 0;
+    int tokenizer_line = 0;
+    int tokenizer_source_line = 0;
+    reader_.read_map(root, "the configuration", kTopKeys, [&](const std::string& key, const YAML::Node& value) {
+      const int line = line_of(value);
+      if (key == "merge_method") return true;
+      if (key == "base_model") {
+        config_.base_model_line = line;
+        if (!value.IsNull()) config_.base_model = reader_.model(value, "base_model");
+      } else if (key == "models") {
+        if (value.IsNull()) return true;
+        models_line = line;
+        OutputModule module{.name = "default", .models = read_models(value), .slices = {}, .parameters = {}, .line = line};
+        config_.modules.push_back(std::move(module));
+      } else if (key == "slices") {
+        if (value.IsNull()) return true;
+        slices_line = line;
+        OutputModule module{.name = "default", .models = {}, .slices = read_slices(value), .parameters = {}, .line = line};
+        config_.modules.push_back(std::move(module));
+      } else if (key == "modules") {
+        if (value.IsNull()) return true;
+        modules_line = line;
+        config_.is_whole_model = false;
+        read_modules(value);
+      } else if (key == "parameters") {
+        config_.parameters = reader_.parameters(value, method_);
+      } else if (key == "dtype") {
+        if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
+      } else if (key == "out_dtype") {
+        if (!value.IsNull()) config_.out_dtype = reader_.dtype(value, "out_dtype");
+      } else if (key == "tokenizer_source") {
+        if (value.IsNull()) return true;
+        tokenizer_source_line = line;
+        config_.tokenizer.emplace().line = line;
+        read_tokenizer_source(value);
+      } else if (key == "tokenizer") {
+        if (value.IsNull()) return true;
+        tokenizer_line = line;
+        config_.tokenizer.emplace().line = line;
+        read_tokenizer(value);
+      } else if (key == "chat_template") {
+        config_.chat_template_line = line;
+        if (!value.IsNull()) config_.chat_template = reader_.text(value, "chat_template");
+      } else if (key == "name") {
+        reader_.note(line, "'name' has no effect: OUT names the result");
+      } else {
+        return false;
+      }
+      return true;
+    });
+    const int given = (models_line != 0) + (slices_line != 0) + (modules_line != 0);
+    if (given != 1) {
+      reader_.problem(given == 0 ? line_of(root) : std::max({models_line, slices_line, modules_line}),
+                      given == 0 ? "one of 'models', 'slices' and 'modules' must be there" : "only one of 'models', 'slices' and 'modules' may be there");
+    }
+    if (tokenizer_line != 0 && tokenizer_source_line != 0) {
+      reader_.problem(std::max(tokenizer_line, tokenizer_source_line), "'tokenizer' and 'tokenizer_source' cannot both be there");
+    }
+    return std::move(config_);
+  }
+
+ private:
+  void read_method(const YAML::Node& root) {
+    const YAML::Node node = root["merge_method"];
+    if (!node || node.IsNull()) {
+      reader_.problem(line_of(root), "'merge_method' is missing");
+      return;
+    }
+    config_.merge_method_line = line_of(node);
+    const auto name = reader_.text(node, "merge_method");
+    if (!name) return;
+    config_.merge_method = *name;
+    method_ = reader_.method(*name);
+    if (method_ == nullptr) {
+      std::vector<std::string> names;
+      for (const MethodInfo& info : reader_.methods()) names.push_back(info.name);
+      const auto near = nearest(*name, names);
+      reader_.problem(config_.merge_method_line,
+                      "unknown merge method '" + printable(*name, 60) + "'." + (near ? " Did you mean '" + *near + "'?" : " `moeweld methods` lists them."));
+    } else if (!method_->implemented) {
+      reader_.unsupported(config_.merge_method_line, "merge method '" + *name + "' comes with a later version; `moeweld methods` lists those that are there");
+    }
+  }
+
+  std::vector<InputModel> read_models(const YAML::Node& node) {
+    std::vector<InputModel> result;
+    if (!node.IsSequence() || node.size() == 0) {
+      reader_.problem(line_of(node), "'models' must be a list of at least one model");
+      return result;
+    }
+    for (const YAML::Node& element : node) {
+      InputModel input;
+      input.line = line_of(element);
+      bool has_model = false;
+      reader_.read_map(element, "an entry of 'models'", {"model", "parameters"}, [&](const std::string& key, const YAML::Node& value) {
+        if (key == "model") {
+          has_model = true;
+          if (auto model = reader_.model(value, "model")) input.model = std::move(*model);
+        } else if (key == "parameters") {
+          input.parameters = reader_.parameters(value, method_);
+        } else {
+          return false;
+        }
+        return true;
+      });
+      if (element.IsMap() && !has_model) reader_.problem(input.line, "an entry of 'models' has no 'model'");
+      result.push_back(std::move(input));
+    }
+    return result;
+  }
+
+  std::vector<OutputSlice> read_slices(const YAML::Node& node) {
+    std::vector<OutputSlice> result;
+    if (!node.IsSequence() || node.size() == 0) {
+      reader_.problem(line_of(node), "'slices' must be a list of at least one slice");
+      return result;
+    }
+    for (const YAML::Node& element : node) {
+      OutputSlice slice;
+      slice.line = line_of(element);
+      bool has_sources = false;
+      reader_.read_map(element, "a slice", {"sources", "base_model", "parameters", "residual_weight"}, [&](const std::string& key, const YAML::Node& value) {
+        if (key == "sources") {
+          has_sources = true;
+          slice.sources = read_sources(value);
+        } else if (key == "base_model") {
+          if (!value.IsNull()) slice.base_model = reader_.model(value, "base_model");
+        } else if (key == "parameters") {
+          slice.parameters = reader_.parameters(value, method_);
+        } else if (key == "residual_weight") {
+          reader_.note(line_of(value), "'residual_weight' has no effect");
+        } else {
+          return false;
+        }
+        return true;
+      });
+      if (element.IsMap() && !has_sources) reader_.problem(slice.line, "a slice has no 'sources'");
+      result.push_back(std::move(slice));
+    }
+    return result;
+  }
+
+  std::vector<InputSlice> read_sources(const YAML::Node& node) {
+    std::vector<InputSlice> result;
+    if (!node.IsSequence() || node.size() == 0) {
+      reader_.problem(line_of(node), "'sources' must be a list of at least one source");
+      return result;
+    }
+    for (const YAML::Node& element : node) {
+      InputSlice source;
+      source.line = line_of(element);
+      bool has_model = false;
+      bool has_range = false;
+      reader_.read_map(element, "a source", {"model", "layer_range", "parameters"}, [&](const std::string& key, const YAML::Node& value) {
+        if (key == "model") {
+          has_model = true;
+          if (auto model = reader_.model(value, "model")) source.model = std::move(*model);
+        } else if (key == "layer_range") {
+          has_range = true;
+          read_layer_range(value, source);
+        } else if (key == "parameters") {
+          source.parameters = reader_.parameters(value, method_);
+        } else {
+          return false;
+        }
+        return true;
+      });
+      if (element.IsMap() && !has_model) reader_.problem(source.line, "a source has no 'model'");
+      if (element.IsMap() && !has_range) reader_.problem(source.line, "a source has no 'layer_range'; write layer_range: [first, end]");
+      result.push_back(std::move(source));
+    }
+    return result;
+  }
+
+  void read_layer_range(const YAML::Node& node, InputSlice& source) {
+    if (!node.IsSequence() || node.size() != 2) {
+      reader_.problem(line_of(node), "'layer_range' must be two whole numbers, [first, end]; the end is not included");
+      return;
+    }
+    const auto first = reader_.integer(node[0], "the first layer of 'layer_range'", 0, kMostLayers);
+    const auto end = reader_.integer(node[1], "the end of 'layer_range'", 0, kMostLayers);
+    if (!first || !end) return;
+    if (*end <= *first) {
+      reader_.problem(line_of(node), "'layer_range' [" + std::to_string(*first) + ", " + std::to_string(*end) + "] holds no layer; the end is not included");
+      return;
+    }
+    source.first_layer = static_cast<std::uint32_t>(*first);
+    source.end_layer = static_cast<std::uint32_t>(*end);
+  }
+
+  void read_modules(const YAML::Node& node) {
+    if (!node.IsMap() || node.size() == 0) {
+      reader_.problem(line_of(node), "'modules' must be a mapping from a module's name to its slices or models");
+      return;
+    }
+    reader_.read_map(node, "modules", {}, [&](const std::string& name, const YAML::Node& value) {
+      OutputModule module;
+      module.name = name;
+      module.line = line_of(value);
+      reader_.read_map(value, "module '" + printable(name, 60) + "'", {"models", "slices", "parameters"}, [&](const std::string& key, const YAML::Node& inner) {
+        if (key == "models") module.models = inner.IsNull() ? std::vector<InputModel>{} : read_models(inner);
+        else if (key == "slices") module.slices = inner.IsNull() ? std::vector<OutputSlice>{} : read_slices(inner);
+        else if (key == "parameters") module.parameters = reader_.parameters(inner, method_);
+        else return false;
+        return true;
+      });
+      if (module.models.empty() == module.slices.empty()) {
+        reader_.problem(module.line, "module '" + printable(name, 60) + "' must have either 'models' or 'slices'");
+      }
+      config_.modules.push_back(std::move(module));
+      return true;
+    });
+  }
+
+  void read_tokenizer_source(const YAML::Node& node) {
+    TokenizerConfig& tokenizer = *config_.tokenizer;
+    if (node.IsScalar() && node.Scalar() == "union") {
+      tokenizer.source = TokenizerConfig::Source::kUnion;
+    } else if (node.IsScalar() && node.Scalar() == "base") {
+      tokenizer.source = TokenizerConfig::Source::kBase;
+    } else if (node.IsScalar() && node.Scalar().rfind("model:", 0) == 0) {
+      reader_.problem(line_of(node), "the tokenizer's source is 'base', 'union' or a model as it is named elsewhere; write '" + printable(node.Scalar().substr(6), 100) +
+                                         "' without 'model:'");
+    } else if (auto model = reader_.model(node, "the tokenizer's source")) {
+      tokenizer.source = TokenizerConfig::Source::kModel;
+      tokenizer.model = std::move(*model);
+    }
+  }
+
+  void read_tokenizer(const YAML::Node& node) {
+    reader_.read_map(node, "tokenizer", {"source", "tokens", "pad_to_multiple_of"}, [&](const std::string& key, const YAML::Node& value) {
+      if (key == "source") {
+        if (!value.IsNull()) read_tokenizer_source(value);
+      } else if (key == "tokens") {
+        config_.tokenizer->has_token_rules = value.IsMap() && value.size() != 0;
+        if (!value.IsMap() && !value.IsNull()) reader_.problem(line_of(value), "'tokens' must be a mapping from a token to its rule");
+      } else if (key == "pad_to_multiple_of") {
+        if (value.IsNull()) return true;
+        if (const auto multiple = reader_.integer(value, "pad_to_multiple_of", 1, 1 << 20)) {
+          config_.tokenizer->pad_to_multiple_of = static_cast<std::uint32_t>(*multiple);
+        }
+      } else {
+        return false;
+      }
+      return true;
+    });
+  }
+
+  YamlReader& reader_;
+  MergeConfig config_;
+  const MethodInfo* method_ = nullptr;
+};
+
+}  // namespace
+
+MergeConfig read_merge_config(const YAML::Node& root, YamlReader& reader) { return MergeReader(reader).read(root); }
+
+std::vector<ModelReference> MergeConfig::referenced_models() const {
+  std::vector<ModelReference> result;
+  const auto add = [&](const ModelReference& model) {
+    if (std::find(result.begin(), result.end(), model) == result.end()) result.push_back(model);
+  };
+  if (base_model) add(*base_model);
+  for (const OutputModule& module : modules) {
+    for (const InputModel& input : module.models) add(input.model);
+    for (const OutputSlice& slice : module.slices) {
+      for (const InputSlice& source : slice.sources) add(source.model);
+    }
+  }
+  return result;
+}
+
+}  // namespace moeweld::config
