@@ -1,13 +1,14 @@
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <limits>
+#include <vector>
 
 #include "moeweld/base/error.h"
 #include "posix_system.h"
@@ -36,6 +37,30 @@ class DirectDescriptor {
   std::atomic<bool> usable_{false};
 };
 
+// Whether all pages of the range (aligned offset, not empty) are in the page cache. Maps them without touching them: preadv2 with
+// RWF_NOWAIT would start readahead, and so fill the cache that it asks about.
+bool is_resident(int descriptor, std::uint64_t offset, std::size_t size_bytes) {
+  const auto page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t skew = static_cast<std::size_t>(offset % page_bytes);
+  size_bytes += skew;
+  void* mapping = mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, descriptor, static_cast<off_t>(offset - skew));
+  if (mapping == MAP_FAILED) return false;
+  std::vector<unsigned char> resident((size_bytes + page_bytes - 1) / page_bytes);
+  const bool known = mincore(mapping, size_bytes, resident.data()) == 0;
+  munmap(mapping, size_bytes);
+  return known && std::all_of(resident.begin(), resident.end(), [](unsigned char flags) { return (flags & 1) != 0; });
+}
+
+bool is_page_ready(int descriptor, std::uint64_t offset) {
+  std::byte probe{};
+  iovec vector{&probe, 1};
+  ssize_t count = 0;
+  do {
+    count = preadv2(descriptor, &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  } while (count < 0 && errno == EINTR);
+  return count >= 0;  // a file system that cannot tell counts as not cached
+}
+
 class PosixInputFile final : public InputFile {
  public:
   PosixInputFile(const std::string& path, IoMode mode) : path_(path), mode_(mode) {
@@ -46,6 +71,15 @@ class PosixInputFile final : public InputFile {
     if (fstat(buffered_.get(), &status) != 0) throw_system_error(errno, "inspect", path);
     if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::kIo, "cannot read: it is not a plain file", path);
     if (mode != IoMode::kBuffered) direct_.open(path, O_RDONLY);
+    if (mode != IoMode::kAuto) return;
+    // To others the kernel calls every page resident.
+    can_see_residency_ = geteuid() == 0 || status.st_uid == geteuid() || faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) == 0;
+    if (!can_see_residency_) {
+      probe_ = try_open(path, O_RDONLY);
+      if (!probe_.is_open()) throw_system_error(errno, "open", path);
+      // Without readahead a probe brings in one page only.
+      static_cast<void>(posix_fadvise(probe_.get(), 0, 0, POSIX_FADV_RANDOM));
+    }
   }
 
   const std::string& path() const override { return path_; }
@@ -81,23 +115,17 @@ class PosixInputFile final : public InputFile {
   }
 
  private:
-  // The first page and the last: neighbours were read together, or evicted together.
   bool is_cached(std::uint64_t offset, std::size_t size_bytes) {
-    if (size_bytes == 0) return true;
     const std::uint64_t end = std::min<std::uint64_t>(offset + size_bytes, identity().size_bytes);
-    return offset < end && is_page_cached(offset) && is_page_cached((end - 1) / kDirectAlignment * kDirectAlignment);
-  }
-
-  bool is_page_cached(std::uint64_t offset) {
-    std::byte probe{};
-    iovec vector{&probe, 1};
-    ssize_t count = 0;
-    do {
-      count = preadv2(buffered_.get(), &vector, 1, static_cast<off_t>(offset), RWF_NOWAIT);
-    } while (count < 0 && errno == EINTR);
-    if (count >= 0) return true;
-    // A file system that cannot tell (EOPNOTSUPP) counts as not cached.
-    return false;
+    if (offset >= end) return true;
+    if (can_see_residency_) return is_resident(buffered_.get(), offset, static_cast<std::size_t>(end - offset));
+    // Asked once per file, since asking starts a read of the page.
+    int known = first_page_cached_.load(std::memory_order_relaxed);
+    if (known < 0) {
+      known = is_page_ready(probe_.get(), offset) ? 1 : 0;
+      first_page_cached_.store(known, std::memory_order_relaxed);
+    }
+    return known == 1;
   }
 
   void require_only_padding_missing(std::uint64_t offset, std::span<std::byte> buffer, std::size_t done) {
@@ -114,6 +142,9 @@ class PosixInputFile final : public InputFile {
   IoMode mode_;
   Descriptor buffered_;
   DirectDescriptor direct_;
+  bool can_see_residency_ = false;
+  Descriptor probe_;
+  std::atomic<int> first_page_cached_{-1};
 };
 
 class PosixOutputFile final : public OutputFile {
