@@ -8,7 +8,7 @@ target_compile_features(moeweld_options INTERFACE cxx_std_20)
 target_compile_options(moeweld_options INTERFACE $<BUILD_INTERFACE:-ffp-contract=off>)
 
 add_library(moeweld_warnings INTERFACE)
-target_compile_options(moeweld_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+target_compile_options(moeweld_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers -Wnon-virtual-dtor -Woverloaded-virtual
                                                   # GCC 12 warns wrongly of "literal" + std::string (GCC bug 105651).
                                                   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
                                                   $<$<BOOL:${MOEWELD_WARNINGS_AS_ERRORS}>:-Werror>)

@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <type_traits>
+
+#include "merge/kernels/elect_signs.h"
+#include "merge/kernels/lane_sums.h"
+#include "merge/magnitude_selection.h"
+#include "merge/methods/rows.h"
+#include "merge/tiles.h"
+
+namespace moeweld::merge {
+
+namespace {
+
+enum SharedParameter : std::size_t { kNormalize, kLambda, kRescale };
+enum ModelParameter : std::size_t { kWeight, kDensity };
+enum Phase : int { kSelect = 0, kRescaleSums = 1 };
+
+/// An L1 norm this small is not scaled by or to.
+constexpr double kSmallestNorm = 1e-7;
+
+std::vector<int> task_vectors(const Task& task) {
+  std::vector<int> result;
+  for (int i = 0; i < static_cast<int>(task.inputs.size()); ++i) {
+    if (i != task.base_index) result.push_back(i);
+  }
+  return result;
+}
+
+std::vector<double> model_parameters(const Task& task, ModelParameter parameter) {
+  std::vector<double> result;
+  for (const int input : task_vectors(task)) result.push_back(task.inputs[static_cast<std::size_t>(input)].parameters[parameter]);
+  return result;
+}
+
+/// Decisions as they are before the first phase: which inputs have to be searched follows from the densities alone.
+Decisions started(const Task& task, const Decisions& decisions) {
+  if (!decisions.integers.empty()) return decisions;
+  Decisions result;
+  MagnitudeSelection(task, task_vectors(task)).start(model_parameters(task, kDensity), result);
+  return result;
+}
+
+bool has_dropped(const Task& task) {
+  const std::vector<double> densities = model_parameters(task, kDensity);
+  return std::any_of(densities.begin(), densities.end(), [](double density) { return density < 1; });
+}
+
+std::optional<PhaseShape> next_phase(const Task& task, const Decisions& decisions) {
+  const MagnitudeSelection selection(task, task_vectors(task));
+  const Decisions now = started(task, decisions);
+  if (const std::size_t open = selection.open_searches(now).size(); open != 0) {
+    return PhaseShape{.phase = kSelect, .num_counts = open * MagnitudeSelection::kBins, .has_sums = false};
+  }
+  if (task.parameters[kRescale] != 0.0 && has_dropped(task) && now.reals.empty() && task.elements() != 0) {
+    return PhaseShape{.phase = kRescaleSums, .num_counts = 0, .has_sums = true};
+  }
+  return std::nullopt;
+}
+
+std::vector<KeepRule> rules_at(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, std::uint64_t index) {
+  std::vector<KeepRule> rules;
+  for (std::size_t i = 0; i < task_vectors(task).size(); ++i) rules.push_back(selection.rule(decisions, i, index));
+  return rules;
+}
+
+/// Per task vector: Σ|δ| and Σ|δ'|.
+template <typename T>
+void measure_norms(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, const Elements& block, std::vector<double>& sums) {
+  const std::vector<int> inputs = task_vectors(task);
+  const std::vector<KeepRule> rules = rules_at(task, selection, decisions, block.first_element);
+  std::vector<LaneSums> lanes(2 * inputs.size(), LaneSums{});
+  std::array<double, kTileElements> deltas;
+  for_padded(task, block, nullptr, 0, [&](const Elements& part, std::size_t, std::byte*) {
+    for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+      const auto* base = static_cast<const T*>(tiles[static_cast<std::size_t>(task.base_index)]);
+      const auto low = static_cast<std::uint32_t>(part.first_element + offset);
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const auto* term = static_cast<const T*>(tiles[static_cast<std::size_t>(inputs[i])]);
+        kept_deltas(KeepRule{}, term, base, num, low, deltas.data());
+        add_magnitudes(deltas.data(), num, lanes[2 * i]);
+        kept_deltas(rules[i], term, base, num, low, deltas.data());
+        add_magnitudes(deltas.data(), num, lanes[2 * i + 1]);
+      }
+    });
+  });
+  for (const LaneSums& lane : lanes) sums.push_back(fold_lanes(lane));
+}
+
+void measure(const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& block, std::span<std::uint64_t> counts,
+             std::vector<double>& sums) {
+  const MagnitudeSelection selection(task, task_vectors(task));
+  const Decisions now = started(task, decisions);
+  if (phase.phase == kSelect) return selection.measure(now, block, counts);
+  if (computes_in_float64(task.output_dtype)) return measure_norms<double>(task, selection, now, block, sums);
+  measure_norms<float>(task, selection, now, block, sums);
+}
+
+/// integers: the searches; reals: one factor per task vector, when rescaled.
+void decide(const Task& task, const PhaseShape& phase, const PhaseResult& result, Decisions& decisions) {
+  decisions = started(task, decisions);
+  if (phase.phase == kSelect) return MagnitudeSelection(task, task_vectors(task)).decide(result.counts, decisions);
+  for (std::size_t i = 0; i + 1 < result.sums.size(); i += 2) {
+    const double before = result.sums[i];
+    const double after = result.sums[i + 1];
+    decisions.reals.push_back(before < kSmallestNorm || after < kSmallestNorm ? 1.0 : before / after);
+  }
+}
+
+template <typename T>
+void apply_as(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
+  const std::vector<int> inputs = task_vectors(task);
+  const MagnitudeSelection selection(task, inputs);
+  const std::vector<double> weight_values = model_parameters(task, kWeight);
+  const std::vector<T> weights(weight_values.begin(), weight_values.end());
+  const std::vector<T> scales(decisions.reals.begin(), decisions.reals.end());
+  const std::size_t element_size = size_bytes(task.output_dtype);
+  const bool all_bf16 = task.output_dtype == DType::kBF16 && all_inputs_are(task, DType::kBF16);
+  SignElection<T> election;
+  election.weights = weights;
+  election.scales = scales;
+  election.normalize = task.parameters[kNormalize] != 0.0;
+  election.lambda = static_cast<T>(task.parameters[kLambda]);
+
+  const auto apply_run = [&](const Elements& run, std::byte* target_begin) {
+    const std::vector<KeepRule> rules = rules_at(task, selection, decisions, run.first_element);
+    election.rules = rules;
+    for_padded(task, run, target_begin, element_size, [&](const Elements& part, std::size_t, std::byte* target) {
+      std::vector<const void*> terms(inputs.size());
+      const auto pick = [&](const auto& pointers) {
+        for (std::size_t i = 0; i < inputs.size(); ++i) terms[i] = pointers[static_cast<std::size_t>(inputs[i])];
+        election.terms = terms;
+        election.base = pointers[static_cast<std::size_t>(task.base_index)];
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        if (all_bf16) {
+          pick(part.inputs);
+          election.first_low = static_cast<std::uint32_t>(part.first_element);
+          elect_signs_bf16(election, part.num_elements, reinterpret_cast<std::uint16_t*>(target));
+          return;
+        }
+      }
+      std::array<T, kTileElements> result;
+      for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+        pick(tiles);
+        election.first_low = static_cast<std::uint32_t>(part.first_element + offset);
+        elect_signs(election, num, result.data());
+        encode(task.output_dtype, result.data(), num, NanPolicy::kCanonical, target + offset * element_size);
+      });
+    });
+  };
+  // Rules change where the high half of the index does.
+  constexpr std::uint64_t kPeriod = std::uint64_t{1} << 32;
+  for (std::uint64_t done = 0; done < elements.num_elements;) {
+    const std::uint64_t first = elements.first_element + done;
+    const std::uint64_t count = std::min<std::uint64_t>(elements.num_elements - done, kPeriod - first % kPeriod);
+    std::vector<const std::byte*> pointers;
+    for (std::size_t i = 0; i < elements.inputs.size(); ++i) pointers.push_back(elements.inputs[i] + done * size_bytes(task.inputs[i].dtype));
+    apply_run({.first_element = first, .num_elements = count, .inputs = pointers}, output + done * element_size);
+    done += count;
+  }
+}
+
+void apply(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
+  if (task.inputs.size() == 1) {  // a base and nothing else: itself
+    Task alone = task;
+    alone.inputs[0].parameters = {std::numeric_limits<double>::quiet_NaN()};
+    return passthrough_row().apply(alone, {}, elements, output);
+  }
+  const Decisions now = started(task, decisions);
+  if (computes_in_float64(task.output_dtype)) return apply_as<double>(task, now, elements, output);
+  apply_as<float>(task, now, elements, output);
+}
+
+}  // namespace
+
+MethodRow ties_row() {
+  MethodRow row;
+  row.name = "ties";
+  row.title = "TIES: trim by magnitude, elect signs, merge";
+  row.reference = "https://arxiv.org/abs/2306.01708";
+  row.inputs = {.min_inputs = 1, .base = Base::kRequired};
+  row.shared_parameters = {
+      {.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights that took part"},
+      {.name = "lambda", .default_value = 1, .meaning = "factor on the merged task vector"},
+      {.name = "rescale", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "restore the L1 norm that trimming took away"},
+      {.name = "int8_mask", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "accepted, no effect", .no_effect = true}};
+  row.model_parameters = {{.name = "weight", .meaning = "weight of the model's task vector"},
+                          {.name = "density", .default_value = 1, .meaning = "fraction of the task vector that is kept"}};
+  row.next_phase = next_phase;
+  row.measure = measure;
+  row.decide = decide;
+  row.apply = apply;
+  return row;
+}
+
+}  // namespace moeweld::merge

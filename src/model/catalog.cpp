@@ -1,0 +1,261 @@
+#include "moeweld/model/catalog.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "model/tensor_name.h"
+#include "moeweld/base/error.h"
+
+namespace moeweld::model {
+namespace {
+
+using formats::Checkpoint;
+using formats::CheckpointTensor;
+using formats::Json;
+
+constexpr std::size_t kMaxListedProblems = 20;
+
+std::optional<std::int64_t> config_integer(const Json& config, std::string_view key) {
+  for (const Json* part : {&config, config.is_object() && config.contains("text_config") ? &config["text_config"] : nullptr}) {
+    if (part == nullptr || !part->is_object()) continue;
+    const auto found = part->find(std::string(key));
+    if (found != part->end() && found->is_number_integer()) return found->get<std::int64_t>();
+  }
+  return std::nullopt;
+}
+
+bool has_component(std::string_view name, std::string_view component) {
+  std::size_t begin = 0;
+  while (begin <= name.size()) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    if (name.substr(begin, end - begin) == component) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+bool counts_tokens(std::string_view name, const Shape& shape, std::optional<std::int64_t> vocab_size) {
+  static constexpr std::array<std::string_view, 8> kComponents{"embed_tokens", "wte",      "word_embeddings", "lm_head",
+                                                               "shared",       "embed_in", "embed_out",       "tok_embeddings"};
+  if (!vocab_size || shape.empty() || shape[0] != static_cast<std::uint64_t>(std::max<std::int64_t>(*vocab_size, 0))) return false;
+  return std::any_of(kComponents.begin(), kComponents.end(), [&](std::string_view word) { return has_component(name, word); }) ||
+         name.find("cls.predictions.decoder") != std::string_view::npos || name.ends_with("cls.predictions.bias");
+}
+
+Place place_of(std::string_view name, int layer) {
+  if (layer >= 0) return Place::kLayer;
+  if (has_component(name, "embed_out")) return Place::kAfterLayers;  // GPT-NeoX's head
+  for (const std::string_view word : {"emb", "wte", "wpe", "shared"}) {
+    if (name.find(word) != std::string_view::npos) return Place::kBeforeLayers;
+  }
+  return Place::kAfterLayers;
+}
+
+class Builder {
+ public:
+  Builder(const Checkpoint& checkpoint, const Family* family)
+      : checkpoint_(checkpoint), vocab_size_(config_integer(checkpoint.config, "vocab_size")) {
+    catalog_.family = family;
+    if (family == nullptr) return;
+    for (const TensorRow& row : family->tensors) rows_.emplace(row.name, &row);
+    for (const TensorRow& row : family->fused_names) rows_.emplace(row.name, &row);
+    for (const FusedRow& row : family->fused) fused_.emplace(row.name, &row);
+  }
+
+  Catalog build() {
+    read_counts();
+    for (std::uint32_t index = 0; index < checkpoint_.tensors.size(); ++index) {
+      problems_.attempt([&] { add_tensor(index); });
+    }
+    if (catalog_.family != nullptr) {
+      check_counts();
+      check_required();
+    }
+    problems_.throw_if_any();
+    return std::move(catalog_);
+  }
+
+ private:
+  void problem(std::string message, std::string tensor = {}) {
+    problems_.add({.code = ErrorCode::kInvalidInput,
+                   .message = std::move(message),
+                   .path = tensor.empty() ? checkpoint_.directory + "/config.json" : checkpoint_.directory,
+                   .tensor = std::move(tensor)});
+  }
+
+  void read_counts() {
+    if (catalog_.family == nullptr) return;
+    config_layers_ = positive_count(catalog_.family->num_layers_key);
+    if (!catalog_.family->num_experts_key.empty()) catalog_.num_experts = positive_count(catalog_.family->num_experts_key);
+  }
+
+  int positive_count(std::string_view key) {
+    const auto value = config_integer(checkpoint_.config, key);
+    if (!value || *value < 1 || *value > 1'000'000) {
+      problem("has no usable '" + std::string(key) + "', a number from 1 to 1000000, which the " + std::string(catalog_.family->name) +
+              " family needs.");
+      return 0;
+    }
+    return static_cast<int>(*value);
+  }
+
+  void add_tensor(std::uint32_t index) {
+    const CheckpointTensor& tensor = checkpoint_.tensors[index];
+    if (catalog_.family != nullptr) {
+      for (const std::string_view ending : catalog_.family->derived) {
+        if (tensor.name.ends_with(ending)) {
+          catalog_.dropped.emplace_back(tensor.name, "derived from the config");
+          return;
+        }
+      }
+    }
+    const NamePattern name = split_name(tensor.name);
+    if (name.layer >= 0) {
+      int& count = catalog_.num_layers[layer_prefix(tensor.name)];
+      count = std::max(count, name.layer + 1);
+    }
+    if (name.expert >= 0) num_experts_seen_ = std::max(num_experts_seen_, name.expert + 1);
+
+    if (const auto fused = fused_.find(name.pattern); fused != fused_.end()) {
+      add_fused(index, *fused->second, name.layer);
+      return;
+    }
+    TensorKey key{.layer = name.layer, .expert = name.expert, .role = name.pattern};
+    CatalogEntry entry = whole_tensor(index);
+    if (const auto found = rows_.find(name.pattern); found != rows_.end()) {
+      const TensorRow& row = *found->second;
+      key.role = row.role;
+      entry.place = row.place;
+      entry.vocabulary_rows = row.vocabulary_rows;
+      entry.keep_f32 = row.keep_f32;
+      entry.optional = row.optional;
+    } else {
+      entry.place = place_of(tensor.name, name.layer);
+      entry.vocabulary_rows = name.layer < 0 && counts_tokens(tensor.name, tensor.shape, vocab_size_);
+      entry.optional = catalog_.family != nullptr;
+    }
+    add_entry(std::move(key), std::move(entry), tensor.name);
+  }
+
+  CatalogEntry whole_tensor(std::uint32_t index) const {
+    const CheckpointTensor& tensor = checkpoint_.tensors[index];
+    CatalogEntry entry;
+    entry.dtype = tensor.dtype;
+    entry.shape = tensor.shape;
+    entry.tensor = index;
+    entry.file = tensor.file;
+    entry.begin = tensor.begin;
+    return entry;
+  }
+
+  void add_entry(TensorKey key, CatalogEntry entry, const std::string& tensor) {
+    const auto [position, inserted] = catalog_.entries.try_emplace(std::move(key), std::move(entry));
+    if (!inserted) {
+      problem("holds the same matrix as tensor '" + checkpoint_.tensors[position->second.tensor].name +
+                  "': the checkpoint mixes the per-expert and the fused layout. Keep one of the two.",
+              tensor);
+    }
+  }
+
+  void add_fused(std::uint32_t index, const FusedRow& row, int layer) {
+    const CheckpointTensor& tensor = checkpoint_.tensors[index];
+    catalog_.layout = Layout::kFused;
+    const std::uint64_t num_parts = row.roles.size();
+    if (tensor.shape.size() != 3 || tensor.shape[0] == 0 || tensor.shape[1] % num_parts != 0) {
+      problem("has shape " + to_string(tensor.shape) + ", but the fused layout needs [experts, " +
+                  (num_parts == 1 ? std::string("rows") : std::to_string(num_parts) + " x rows") + ", columns].",
+              tensor.name);
+      return;
+    }
+    if (tensor.shape[0] > 1'000'000) {
+      problem("has " + std::to_string(tensor.shape[0]) + " experts, but at most 1000000 are supported.", tensor.name);
+      return;
+    }
+    const int num_experts = static_cast<int>(tensor.shape[0]);
+    num_experts_seen_ = std::max(num_experts_seen_, num_experts);
+    if (catalog_.num_experts > 0 && num_experts != catalog_.num_experts) {
+      problem("holds " + std::to_string(num_experts) + " experts, but config.json says " + std::to_string(catalog_.num_experts) + ".",
+              tensor.name);
+    }
+    const Shape shape{tensor.shape[1] / num_parts, tensor.shape[2]};
+    const std::uint64_t part_bytes = num_elements(shape) * size_bytes(tensor.dtype);
+    for (int expert = 0; expert < num_experts; ++expert) {
+      for (std::uint64_t part = 0; part < num_parts; ++part) {
+        CatalogEntry entry = whole_tensor(index);
+        entry.shape = shape;
+        entry.begin = tensor.begin + (static_cast<std::uint64_t>(expert) * num_parts + part) * part_bytes;
+        add_entry({.layer = layer, .expert = expert, .role = std::string(row.roles[part])}, std::move(entry), tensor.name);
+      }
+    }
+  }
+
+  void check_counts() {
+    const auto found = catalog_.num_layers.find("model");
+    const int seen = found == catalog_.num_layers.end() ? 0 : found->second;
+    if (config_layers_ > 0 && seen != config_layers_) {
+      problem("says '" + std::string(catalog_.family->num_layers_key) + "' is " + std::to_string(config_layers_) +
+              ", but the tensors have " + std::to_string(seen) + " layers.");
+    }
+    const int experts = catalog_.num_experts;
+    if (experts > 0 && num_experts_seen_ != experts && catalog_.layout == Layout::kPerExpert) {
+      problem("says '" + std::string(catalog_.family->num_experts_key) + "' is " + std::to_string(experts) + ", but the tensors have " +
+              std::to_string(num_experts_seen_) + " experts.");
+    }
+    counts_agree_ = problems_.empty();
+  }
+
+  void check_required() {
+    // With wrong counts every layer beyond would be listed: the counts say it better.
+    if (!counts_agree_) return;
+    const bool tied = tie_word_embeddings();
+    std::size_t num_missing = 0;
+    const auto require = [&](const TensorRow& row, int layer, int expert) {
+      const TensorKey key{.layer = layer, .expert = expert, .role = std::string(row.role)};
+      if (catalog_.entries.contains(key)) return;
+      if (++num_missing > kMaxListedProblems) return;
+      problem(row.role == "lm_head" ? "is missing, and config.json does not say tie_word_embeddings: true. The checkpoint is incomplete."
+                                    : "is missing. The checkpoint is incomplete; compare it with its source.",
+              tensor_name(catalog_.family, key));
+    };
+    for (const TensorRow& row : catalog_.family->tensors) {
+      if (row.optional && (row.role != "lm_head" || tied)) continue;
+      const bool per_layer = row.name.find(kLayerHolder) != std::string_view::npos;
+      const bool per_expert = row.name.find(kExpertHolder) != std::string_view::npos;
+      for (int layer = per_layer ? 0 : -1; layer < (per_layer ? config_layers_ : 0); ++layer) {
+        for (int expert = per_expert ? 0 : -1; expert < (per_expert ? catalog_.num_experts : 0); ++expert) require(row, layer, expert);
+      }
+    }
+    if (num_missing > kMaxListedProblems) {
+      problem("names an architecture of which " + std::to_string(num_missing - kMaxListedProblems) + " more tensors are missing.");
+    }
+  }
+
+  bool tie_word_embeddings() const {
+    const Json& config = checkpoint_.config;
+    const auto found = config.is_object() ? config.find("tie_word_embeddings") : config.end();
+    return config.is_object() && found != config.end() && found->is_boolean() && found->get<bool>();
+  }
+
+  const Checkpoint& checkpoint_;
+  std::optional<std::int64_t> vocab_size_;
+  std::unordered_map<std::string_view, const TensorRow*> rows_;
+  std::unordered_map<std::string_view, const FusedRow*> fused_;
+  int config_layers_ = 0;
+  int num_experts_seen_ = 0;
+  bool counts_agree_ = true;
+  Catalog catalog_;
+  ProblemList problems_;
+};
+
+}  // namespace
+
+Catalog make_catalog(const Checkpoint& checkpoint, std::string_view architecture) {
+  const std::string own = checkpoint.architecture();
+  return Builder(checkpoint, find_family(architecture.empty() ? std::string_view(own) : architecture)).build();
+}
+
+}  // namespace moeweld::model
