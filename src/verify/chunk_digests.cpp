@@ -115,8 +115,8 @@ class DigestPool {
   }
 
   void digest_extent(const Extent& extent, InputFile& input, std::span<std::byte> buffer) {
-    input.read(extent.offset, buffer.first(round_up(extent.size_bytes, kDirectAlignment) == extent.size_bytes ? extent.size_bytes
-                                                                                                            : read_length(extent)));
+    // Whole pages, so that the end of a file can be read past the page cache too.
+    input.read(extent.offset, buffer.first(round_up(extent.size_bytes, kDirectAlignment)));
     for (std::uint64_t offset = 0, chunk = extent.first_chunk - begin_; offset < extent.size_bytes; offset += kDigestChunkBytes, ++chunk) {
       result_.digests[chunk] = digest_of(buffer.subspan(offset, std::min(kDigestChunkBytes, extent.size_bytes - offset)));
     }

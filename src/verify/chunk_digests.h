@@ -23,11 +23,11 @@ struct ChunkedFile {
 struct ChunkDigests {
   std::vector<Digest> digests;  ///< of chunks [begin, end); those of a file that could not be read are zero
   std::uint64_t read_bytes = 0;
-  ProblemList problems;         ///< at most one per file
+  ProblemList problems;  ///< at most one per file
 };
 
-/// `files` in the order of first_chunk. `progress` is called from this thread a few times a second with the bytes read so far; what it throws stops the
-/// threads and is passed on.
+/// `files` in the order of first_chunk. `progress` is called from this thread a few times a second with the bytes read so far; what it
+/// throws stops the threads and is passed on.
 ChunkDigests digest_chunks(Storage& storage, const std::vector<ChunkedFile>& files, std::uint64_t begin, std::uint64_t end, int threads,
                            const std::function<void(std::uint64_t)>& progress);
 

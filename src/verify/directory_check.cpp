@@ -65,12 +65,14 @@ class DirectoryChecker {
 
   exec::Manifest read_manifest() {
     if (!storage_.is_directory(directory_)) {
-      throw Error(ErrorCode::kInvalidInput, "is not a directory, so there is nothing to verify. Give the directory that moeweld wrote.", directory_);
+      throw Error(ErrorCode::kInvalidInput, "is not a directory, so there is nothing to verify. Give the directory that moeweld wrote.",
+                  directory_);
     }
     const std::string manifest_path = path(exec::kManifestName);
     if (!storage_.exists(manifest_path)) {
       throw Error(ErrorCode::kInvalidInput,
-                  "is not there, so nothing says what the files should hold. Only directories that moeweld wrote can be verified; `moeweld inspect` "
+                  "is not there, so nothing says what the files should hold. Only directories that moeweld wrote can be verified; `moeweld "
+                  "inspect` "
                   "reads the headers of any model.",
                   manifest_path);
     }
@@ -134,17 +136,19 @@ class DirectoryChecker {
   }
 
   void check_total_size(const std::string& text, const std::string& index_path) {
-    const bool all_headers_read = std::all_of(names_.begin(), names_.end(),
-                                              [&](const std::string& name) { return !is_safetensors(name) || headers_read_.contains(name); });
+    const bool all_headers_read = std::all_of(
+        names_.begin(), names_.end(), [&](const std::string& name) { return !is_safetensors(name) || headers_read_.contains(name); });
     const formats::Json json = formats::parse_json(text, index_path);
     const auto metadata = json.find("metadata");
-    if (metadata == json.end() || !metadata->is_object() || !metadata->contains("total_size") || !(*metadata)["total_size"].is_number_unsigned()) {
+    if (metadata == json.end() || !metadata->is_object() || !metadata->contains("total_size") ||
+        !(*metadata)["total_size"].is_number_unsigned()) {
       fail(kIndexName, "has no metadata.total_size that is a number of bytes.");
       return;
     }
     const auto total_size = (*metadata)["total_size"].get<std::uint64_t>();
     if (all_headers_read && total_size != tensor_bytes_) {
-      fail(kIndexName, "says total_size " + std::to_string(total_size) + ", but the tensors of all files have " + std::to_string(tensor_bytes_) + " bytes.");
+      fail(kIndexName, "says total_size " + std::to_string(total_size) + ", but the tensors of all files have " +
+                           std::to_string(tensor_bytes_) + " bytes.");
     }
   }
 

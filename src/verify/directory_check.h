@@ -17,8 +17,8 @@ struct DirectoryCheck {
   ProblemList problems;
 };
 
-/// Files present and their sizes, safetensors files that nobody named, headers, and the index against the headers. Reads small files and headers only.
-/// Throws Error where there is no manifest to check against.
+/// Files present and their sizes, safetensors files that nobody named, headers, and the index against the headers. Reads small files and
+/// headers only. Throws Error where there is no manifest to check against.
 DirectoryCheck check_directory(Storage& storage, const std::string& directory);
 
 }  // namespace moeweld::verify

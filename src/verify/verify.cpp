@@ -1,5 +1,6 @@
 #include "moeweld/verify/verify.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -61,25 +62,26 @@ void compare(const FileList& list, const std::vector<Digest>& digests, const std
     const std::string found = std::string(kDigestPrefix) + to_hex(digest);
     if (found != list.expected_digests[index]) {
       problems.add({ErrorCode::kVerifyFailed,
-                    "does not hold the bytes that were written: its digest is " + found + ", the manifest says " + list.expected_digests[index] +
-                        ". The file was changed or damaged; copy it again or merge again.",
-                    file.path, 0, {}});
+                    "does not hold the bytes that were written: its digest is " + found + ", the manifest says " +
+                        list.expected_digests[index] + ". The file was changed or damaged; copy it again or merge again.",
+                    file.path,
+                    0,
+                    {}});
     }
   }
 }
 
 }  // namespace
 
-VerifyReport verify(Peers& peers, Storage& storage, const std::string& directory, int threads, const std::function<void(std::uint64_t)>& progress) {
+VerifyReport verify(Peers& peers, Storage& storage, const std::string& directory, int threads,
+                    const std::function<void(std::uint64_t)>& progress) {
   const auto start = std::chrono::steady_clock::now();
   ProblemList problems;
   FileList list;
-  std::uint64_t num_named_files = 0;
   agree_on(peers, [&] {
     if (peers.rank() != 0) return;
     DirectoryCheck check = check_directory(storage, directory);
     list = make_list(check, directory);
-    num_named_files = check.files.size();
     problems = std::move(check.problems);
   });
   std::vector<std::byte> message = to_archive(list);

@@ -16,30 +16,34 @@ using formats::Json;
 /// Rope as both generations of transformers write it: top-level rope_theta + rope_scaling, or rope_parameters.
 struct Rope {
   double theta = 10000.0;
-  Json scaling;  ///< null: none; else the object without rope_theta, with both "type" and "rope_type"
+  Json scaling;                                 ///< null: none; else the object without rope_theta, with both "type" and "rope_type"
+  std::optional<double> partial_rotary_factor;  ///< transformers 5 keeps it inside rope_parameters
 };
 Rope read_rope(const Json& config, double default_theta);
-/// Writes the older form, which every reader understands, and removes rope_parameters. Nested rope_parameters (one per layer type) are left alone.
+/// 1e6 for Mixtral, 1e4 elsewhere: what readers take when config.json says nothing.
+double default_rope_theta(const Json& config);
+/// Writes the older form, which every reader understands, and removes rope_parameters. Nested rope_parameters (one per layer type) are left
+/// alone.
 void write_rope(Json& config, const Rope& rope);
 
-/// Changes `num_hidden_layers` (nested text_config too) and maps every list with one entry per layer (layer_types, mlp_layer_types, mlp_only_layers,
-/// no_rope_layers, …) to the layers of the output. source_layers[i]: layer of this config's model that output layer i takes its entry from.
-/// Says in `notes` what it changed.
+/// Changes `num_hidden_layers` (nested text_config too) and maps every list with one entry per layer (layer_types, mlp_layer_types,
+/// mlp_only_layers, no_rope_layers, …) to the layers of the output. source_layers[i]: layer of this config's model that output layer i
+/// takes its entry from. Says in `notes` what it changed.
 void select_layers(Json& config, const std::vector<int>& source_layers, std::vector<std::string>& notes);
 
 /// Sets torch_dtype (and "dtype" where the source has it).
 void set_dtype(Json& config, DType dtype);
 
-/// Mixtral's config.json for a dense base (llama or mistral): every field that changes results is written explicitly (head_dim, sliding_window, rope in the
-/// older form, rms_norm_eps, …). Fields of the source that Mixtral cannot hold are noted, or refused (kUnsupported) where they change results: attention_bias
-/// true, mlp_bias true, hidden_act other than silu, partial rotary.
+/// Mixtral's config.json for a dense base (llama or mistral): every field that changes results is written explicitly (head_dim,
+/// sliding_window, rope in the older form, rms_norm_eps, …). Fields of the source that Mixtral cannot hold are noted, or refused
+/// (kUnsupported) where they change results: attention_bias true, mlp_bias true, hidden_act other than silu, partial rotary.
 Json mixtral_config(const Json& dense, int num_experts, int experts_per_token, std::vector<std::string>& notes);
 
 /// Mistral's config.json for an expert of a Mixtral.
 Json mistral_config(const Json& mixtral, std::vector<std::string>& notes);
 
-/// Fields of two configs of the same family that change what the weights mean and differ (rope theta and scaling, rms_norm_eps, num_attention_heads, head_dim,
-/// hidden_act, …): "rope_theta: 10000 and 1000000". For warnings.
+/// Fields of two configs of the same family that change what the weights mean and differ (rope theta and scaling, rms_norm_eps,
+/// num_attention_heads, head_dim, hidden_act, …): "rope_theta: 10000 and 1000000". For warnings.
 std::vector<std::string> config_differences(const Json& a, const Json& b);
 
 }  // namespace moeweld::model

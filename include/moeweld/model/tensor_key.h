@@ -7,9 +7,9 @@
 
 namespace moeweld::model {
 
-/// Canonical key. `role` is a word for tensors that a family table knows ("attention_q", "expert_gate_proj", "router", "token_embedding", "lm_head", …); for
-/// all others the name on disk with its layer index replaced: "model.encoder.layers.{layer}.fc1.weight". So roles are equal exactly when
-/// tensors mean the same.
+/// Canonical key. `role` is a word for tensors that a family table knows ("attention_q", "expert_gate_proj", "router", "token_embedding",
+/// "lm_head", …); for all others the name on disk with its layer index replaced: "model.encoder.layers.{layer}.fc1.weight". So roles are
+/// equal exactly when tensors mean the same.
 struct TensorKey {
   int layer = -1;   ///< -1: belongs to no layer
   int expert = -1;  ///< -1: belongs to no expert

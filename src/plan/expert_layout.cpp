@@ -1,0 +1,89 @@
+#include "plan/expert_layout.h"
+
+#include <algorithm>
+#include <map>
+
+#include "moeweld/base/error.h"
+
+namespace moeweld::plan {
+
+namespace {
+
+/// "{layer}" of a family's name replaced.
+std::string with_layer(std::string_view pattern, int layer) {
+  std::string name(pattern);
+  if (const std::size_t at = name.find("{layer}"); at != std::string::npos) name.replace(at, 7, std::to_string(layer));
+  return name;
+}
+
+OutputTensor single(LogicalTensor tensor, std::string name) {
+  OutputTensor output;
+  output.name = std::move(name);
+  output.dtype = tensor.operation.task.output_dtype;
+  output.shape = tensor.operation.task.shape;
+  output.parts.push_back(std::move(tensor.operation));
+  return output;
+}
+
+struct RolePlace {
+  std::size_t row = 0;
+  std::size_t part = 0;
+};
+
+}  // namespace
+
+std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const model::Family* family, model::Layout layout) {
+  std::vector<OutputTensor> result;
+  if (layout == model::Layout::kPerExpert || family == nullptr || family->fused.empty()) {
+    result.reserve(tensors.size());
+    for (LogicalTensor& tensor : tensors) {
+      std::string name = tensor.operation.name;
+      result.push_back(single(std::move(tensor), std::move(name)));
+    }
+    return result;
+  }
+  std::map<std::string_view, RolePlace> places;
+  for (std::size_t row = 0; row < family->fused.size(); ++row) {
+    for (std::size_t part = 0; part < family->fused[row].roles.size(); ++part) places[family->fused[row].roles[part]] = {row, part};
+  }
+  std::map<std::pair<int, std::size_t>, std::size_t> fused_at;  // layer and row → index into result
+  std::map<std::size_t, std::map<std::pair<int, std::size_t>, Operation>> parts;  // of that result, by expert and part
+  for (LogicalTensor& tensor : tensors) {
+    const auto place = places.find(tensor.key.role);
+    if (tensor.key.expert < 0 || place == places.end()) {
+      std::string name = tensor.operation.name;
+      for (const model::TensorRow& row : family->fused_names) {
+        if (row.role == tensor.key.role) name = with_layer(row.name, tensor.key.layer);
+      }
+      result.push_back(single(std::move(tensor), std::move(name)));
+      continue;
+    }
+    const auto [known, is_new] = fused_at.emplace(std::pair(tensor.key.layer, place->second.row), result.size());
+    if (is_new) {
+      OutputTensor fused;
+      fused.name = with_layer(family->fused[place->second.row].name, tensor.key.layer);
+      result.push_back(std::move(fused));
+    }
+    parts[known->second].emplace(std::pair(tensor.key.expert, place->second.part), std::move(tensor.operation));
+  }
+  for (const auto& [key, index] : fused_at) {
+    OutputTensor& fused = result[index];
+    const std::size_t num_parts = family->fused[key.second].roles.size();
+    auto& own = parts[index];
+    fused.dtype = own.begin()->second.task.output_dtype;
+    for (const auto& [place, operation] : own) fused.dtype = promote(fused.dtype, operation.task.output_dtype);
+    const Shape& matrix = own.begin()->second.task.shape;
+    fused.shape = {own.size() / num_parts, matrix.at(0) * num_parts, matrix.at(1)};
+    for (auto& [place, operation] : own) {
+      if (operation.task.shape != matrix) {
+        throw Error(ErrorCode::kInvalidInput, "has shape " + to_string(operation.task.shape) + ", other experts of the layer have " + to_string(matrix) + ": they cannot be fused", {},
+                    operation.name);
+      }
+      operation.task.output_dtype = fused.dtype;
+      fused.parts.push_back(std::move(operation));
+    }
+  }
+  return result;
+}
+
+}  // namespace moeweld::plan

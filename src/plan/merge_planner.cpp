@@ -1,0 +1,298 @@
+#include "plan/merge_planner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "moeweld/base/random.h"
+#include "moeweld/base/text.h"
+#include "moeweld/model/model_config.h"
+#include "plan/auxiliary_files.h"
+#include "plan/expert_layout.h"
+#include "plan/grouped_problems.h"
+#include "plan/input_models.h"
+#include "plan/output_config.h"
+#include "plan/parameters.h"
+#include "plan/slices.h"
+#include "plan/tensor_matching.h"
+#include "plan/vocabulary.h"
+
+namespace moeweld::plan {
+
+namespace {
+
+using config::MergeConfig;
+using model::CatalogEntry;
+
+class MergePlanner {
+ public:
+  MergePlanner(const config::ConfigFile& file, MergeConfig config, ModelSource& models, const PlanOptions& options)
+      : file_(file),
+        config_(std::move(config)),
+        models_(models),
+        options_(options),
+        method_(*merge::find_method(config_.merge_method)),
+        resolver_(config_.merge_method, file.path) {}
+
+  MergePlan run() {
+    normalize_parameters(config_, method_, file_.path, problems_, plan_.notes);
+    check_slices(config_, method_, file_.path, problems_);
+    inputs_.emplace(config_.referenced_models(), models_, problems_);
+    problems_.throw_if_any();
+
+    inputs_->check_architectures(options_.allow_crimes, problems_);
+    modules_ = make_modules(config_, method_, *inputs_);
+    matching_ = match_tensors(modules_, *inputs_, options_.allow_crimes, file_.path, problems_);
+    list_inputs();
+    std::vector<LogicalTensor> tensors;
+    tensors.reserve(matching_.tensors.size());
+    for (const MatchedTensor& tensor : matching_.tensors) add_operation(tensor, tensors);
+    groups_.report(problems_);
+    resolver_.report(problems_);
+    check_tokenizer();
+    problems_.throw_if_any();
+
+    lay_out(arrange(std::move(tensors), donor().catalog.family, layout()), options_, plan_);
+    describe();
+    add_files();
+    problems_.throw_if_any();
+    return std::move(plan_);
+  }
+
+ private:
+  /// Whose config.json and tokenizer the output has.
+  const InputModel& donor() const { return (*inputs_)[0]; }
+
+  model::Layout layout() const {
+    if (options_.layout) return *options_.layout == config::Layout::kFused ? model::Layout::kFused : model::Layout::kPerExpert;
+    return model::Layout::kPerExpert;
+  }
+
+  void list_inputs() {
+    std::vector<bool> is_read(inputs_->all().size(), false);
+    for (const Module& module : modules_) {
+      for (const Slice& slice : module.slices) {
+        for (const SliceSource& source : slice.sources) is_read[source.model] = true;
+      }
+    }
+    inputs_->list_files(is_read, plan_);
+  }
+
+  const InputModel& input_of(const MatchedTensor& tensor, std::size_t source) const { return (*inputs_)[tensor.slice->sources[source].model]; }
+
+  void add_operation(const MatchedTensor& tensor, std::vector<LogicalTensor>& tensors) {
+    Operation operation;
+    operation.name = tensor.name;
+    operation.task.tensor_key = stream_id(tensor.name);
+    operation.task.seed = options_.seed;
+    operation.task.shape = common_shape(tensor);
+    const std::uint64_t elements = num_elements(operation.task.shape);
+    for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
+      const CatalogEntry& entry = *tensor.inputs[i];
+      operation.sources.push_back(
+          {.dtype = entry.dtype, .file = input_of(tensor, i).first_file + entry.file, .begin = entry.begin, .num_elements = elements, .children = {}});
+    }
+    const bool arithmetic = std::all_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return is_arithmetic(entry->dtype); });
+    if (arithmetic) {
+      fill_merge(tensor, operation);
+    } else {
+      fill_copy(tensor, operation);
+    }
+    tensors.push_back({tensor.key, std::move(operation)});
+  }
+
+  /// The donor's shape; the common rows of truncated embeddings.
+  Shape common_shape(const MatchedTensor& tensor) {
+    const auto donor_index = static_cast<std::size_t>(tensor.slice->donor);
+    Shape shape = tensor.inputs[donor_index]->shape;
+    for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
+      const Shape& other = tensor.inputs[i]->shape;
+      if (other == shape) continue;
+      const bool rows_only = shape.size() == other.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), other.begin() + 1);
+      const bool vocabulary = is_vocabulary(tensor) && rows_only;
+      if (vocabulary && options_.unsafe_truncate_embeddings) {
+        if (other[0] < shape[0]) shape[0] = other[0];
+        truncated_ = true;
+        continue;
+      }
+      groups_.add("shape\n" + input_of(tensor, i).label,
+                  Problem{ErrorCode::kInvalidInput,
+                          "is " + to_string(tensor.inputs[donor_index]->shape) + " in '" + input_of(tensor, donor_index).label + "' and " + to_string(other) + " in '" +
+                              input_of(tensor, i).label + "'." +
+                              (vocabulary ? " The models have unlike vocabularies; merging those comes with a later version. --unsafe-truncate-embeddings keeps the common "
+                                            "rows, which is right only where token ids mean the same."
+                                          : " Only tensors of equal shapes can be merged."),
+                          input_of(tensor, i).checkpoint->directory, 0, tensor.name});
+    }
+    if (truncated_ && is_vocabulary(tensor) && tensor.key.role != "lm_head") vocabulary_rows_ = shape[0];
+    return shape;
+  }
+
+  static bool is_vocabulary(const MatchedTensor& tensor) {
+    return std::any_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return entry->vocabulary_rows; });
+  }
+
+  void fill_copy(const MatchedTensor& tensor, Operation& operation) {
+    operation.kind = Operation::Kind::kCopy;
+    operation.task.output_dtype = tensor.inputs[0]->dtype;
+    for (std::size_t i = 1; i < tensor.inputs.size(); ++i) {
+      if (tensor.inputs[i]->dtype == tensor.inputs[0]->dtype) continue;
+      groups_.add("dtype\n" + input_of(tensor, i).label,
+                  Problem{ErrorCode::kInvalidInput,
+                          "is " + std::string(name(tensor.inputs[0]->dtype)) + " in '" + input_of(tensor, 0).label + "' and " + std::string(name(tensor.inputs[i]->dtype)) + " in '" +
+                              input_of(tensor, i).label + "'. Tensors that are not F64, F32, F16 or BF16 are copied, so they must be the same in all models.",
+                          input_of(tensor, i).checkpoint->directory, 0, tensor.name});
+    }
+    for (const CatalogEntry* entry : tensor.inputs) operation.task.inputs.push_back({entry->dtype, {}});
+    ++num_copied_;
+  }
+
+  void fill_merge(const MatchedTensor& tensor, Operation& operation) {
+    const Slice& slice = *tensor.slice;
+    merge::Task& task = operation.task;
+    operation.method = static_cast<std::uint32_t>(&method_ - merge::method_table().data());
+    task.base_index = slice.base;
+    DType promoted = tensor.inputs[0]->dtype;
+    bool keep_f32 = false;
+    for (const CatalogEntry* entry : tensor.inputs) {
+      promoted = promote(promoted, entry->dtype);
+      keep_f32 = keep_f32 || entry->keep_f32;
+    }
+    task.output_dtype = keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(promoted));
+    const config::ParameterMap* shared_scopes[] = {slice.parameters, tensor.module->parameters, &config_.parameters};
+    for (const merge::ParameterRow& row : method_.shared_parameters) {
+      task.parameters.push_back(resolver_.resolve(row, shared_scopes, tensor.name, tensor.t, {}, config_.merge_method_line));
+    }
+    for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
+      merge::TaskInput input;
+      input.dtype = tensor.inputs[i]->dtype;
+      const SliceSource& source = slice.sources[i];
+      const config::ParameterMap* scopes[] = {source.parameters, slice.parameters, tensor.module->parameters, &config_.parameters};
+      const std::string own_name = input_name(tensor, i, *inputs_);
+      for (const merge::ParameterRow& row : method_.model_parameters) {
+        const bool is_base = static_cast<int>(i) == slice.base;
+        input.parameters.push_back(is_base && !row.base_too ? std::numeric_limits<double>::quiet_NaN()
+                                                            : resolver_.resolve(row, scopes, own_name, tensor.t, input_of(tensor, i).label, source.line));
+      }
+      task.inputs.push_back(std::move(input));
+    }
+    if (method_.name == "passthrough" && std::isnan(task.inputs[0].parameters[0]) && task.inputs[0].dtype == task.output_dtype) {
+      operation.kind = Operation::Kind::kCopy;
+    }
+    if (method_.check != nullptr) {
+      for (const std::string& message : method_.check(task)) {
+        groups_.add("check\n" + message, Problem{ErrorCode::kInvalidConfig, "cannot be merged with '" + config_.merge_method + "': " + message, file_.path,
+                                                 slice.line != 0 ? slice.line : config_.merge_method_line, tensor.name});
+      }
+    }
+  }
+
+  void tokenizer_problem(ErrorCode code, std::string message) { problems_.add(Problem{code, std::move(message), file_.path, config_.tokenizer->line, {}}); }
+
+  void check_tokenizer() {
+    tokenizer_ = donor().checkpoint;
+    if (!config_.tokenizer) return;
+    const config::TokenizerConfig& wanted = *config_.tokenizer;
+    if (wanted.has_token_rules) tokenizer_problem(ErrorCode::kUnsupported, "rules for single tokens ('tokens') come with a later version");
+    if (wanted.source == config::TokenizerConfig::Source::kBase && !config_.base_model) {
+      tokenizer_problem(ErrorCode::kInvalidConfig, "the tokenizer is to come from the base, and there is no base_model");
+    }
+    problems_.attempt([&] {
+      if (wanted.model) tokenizer_ = &models_.get(*wanted.model);
+      for (const InputModel& input : inputs_->all()) {
+        const auto difference = vocabulary_difference(models_.storage(), *tokenizer_, *input.checkpoint);
+        if (!difference) continue;
+        tokenizer_problem(ErrorCode::kUnsupported, "merging of unlike tokenizers comes with a later version, and those of '" + tokenizer_->directory + "' and '" + input.label +
+                                                       "' differ: " + *difference);
+        return;
+      }
+    });
+    const auto& json = donor().checkpoint->config;
+    if (wanted.pad_to_multiple_of && json.contains("vocab_size") && json["vocab_size"].is_number_integer() &&
+        json["vocab_size"].get<std::int64_t>() % *wanted.pad_to_multiple_of != 0) {
+      tokenizer_problem(ErrorCode::kUnsupported, "padding the vocabulary ('pad_to_multiple_of') comes with a later version; its " + json["vocab_size"].dump() +
+                                                     " rows are no multiple of " + std::to_string(*wanted.pad_to_multiple_of));
+    }
+  }
+
+  DType prevailing_dtype() const {
+    std::map<DType, std::uint64_t> bytes;
+    for (const PlannedTensor& tensor : plan_.tensors) {
+      if (is_arithmetic(tensor.dtype)) bytes[tensor.dtype] += tensor.size_bytes;
+    }
+    const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    return most == bytes.end() ? DType::kF32 : most->first;
+  }
+
+  void describe() {
+    std::set<std::string> sources;
+    for (const Module& module : modules_) {
+      for (const Slice& slice : module.slices) {
+        for (std::size_t i = 0; i < slice.sources.size(); ++i) {
+          if (static_cast<int>(i) != slice.base) sources.insert((*inputs_)[slice.sources[i].model].label);
+        }
+      }
+    }
+    const bool onto_base = method_.inputs.base != merge::Base::kIgnored && config_.base_model;
+    plan_.title = config_.merge_method + " of " + std::to_string(sources.size()) + (sources.size() == 1 ? " model" : " models") +
+                  (onto_base ? " onto " + short_name(*config_.base_model) : "");
+    plan_.config_path = file_.path;
+    plan_.config_text = file_.text;
+    plan_.seed = options_.seed;
+    plan_.dropped = std::move(matching_.dropped);
+    for (const InputModel& input : inputs_->all()) plan_.base_models.push_back(input.label);
+    if (config_.dtype && config_.out_dtype && config_.dtype != config_.out_dtype) {
+      plan_.notes.push_back("dtype does not change the arithmetic, which is at least float32; out_dtype decides the output");
+    }
+    if (num_copied_ != 0) plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
+    if (truncated_) plan_.warnings.push_back("--unsafe-truncate-embeddings: only the first " + std::to_string(vocabulary_rows_.value_or(0)) + " rows of the vocabulary are kept; token ids must mean the same in all models");
+    for (const InputModel& input : inputs_->all()) {
+      for (const std::string& note : input.checkpoint->notes) plan_.notes.push_back(input.label + ": " + note);
+      for (const std::string& difference : model::config_differences(donor().checkpoint->config, input.checkpoint->config)) {
+        plan_.warnings.push_back("config.json of '" + donor().label + "' and '" + input.label + "' differ in " + difference + "; the output has the first");
+      }
+    }
+  }
+
+  void add_files() {
+    std::vector<std::string> notes;
+    const formats::Json config = output_config(donor(), modules_, matching_, prevailing_dtype(), vocabulary_rows_, notes);
+    plan_.notes.insert(plan_.notes.end(), notes.begin(), notes.end());
+    plan_.auxiliary_files = auxiliary_files(*donor().checkpoint, *tokenizer_, options_);
+    if (config_.chat_template) {
+      std::vector<const formats::Checkpoint*> checkpoints;
+      for (const InputModel& input : inputs_->all()) checkpoints.push_back(input.checkpoint);
+      problems_.attempt([&] {
+        set_chat_template(models_.storage(), *config_.chat_template, config_.chat_template_line, file_.path, checkpoints, plan_.auxiliary_files, plan_.notes);
+      });
+    }
+    plan_.auxiliary_files.push_back({.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
+  }
+
+  const config::ConfigFile& file_;
+  MergeConfig config_;
+  ModelSource& models_;
+  const PlanOptions& options_;
+  const merge::MethodRow& method_;
+  ProblemList problems_;
+  GroupedProblems groups_;
+  ParameterResolver resolver_;
+  std::optional<InputModels> inputs_;
+  std::vector<Module> modules_;
+  Matching matching_;
+  MergePlan plan_;
+  const formats::Checkpoint* tokenizer_ = nullptr;
+  std::optional<std::uint64_t> vocabulary_rows_;
+  bool truncated_ = false;
+  std::size_t num_copied_ = 0;
+};
+
+}  // namespace
+
+MergePlan plan_merge(const config::ConfigFile& file, config::MergeConfig config, ModelSource& models, const PlanOptions& options) {
+  return MergePlanner(file, std::move(config), models, options).run();
+}
+
+}  // namespace moeweld::plan
