@@ -18,12 +18,12 @@ bash jobs/install_packages.sh build python
 . jobs/mpi_environment.sh
 
 say "Build"
+mkdir -p build
 launcher=""
 if command -v ccache >/dev/null; then launcher="-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"; fi
-cmake --preset release -DMOEWELD_BUILD_TESTS=OFF -DMOEWELD_BUILD_BENCH=OFF $launcher >build-quickstart.log 2>&1 \
-  && cmake --build --preset release --target moeweld >>build-quickstart.log 2>&1 \
-  || { tail -40 build-quickstart.log >&2; exit 1; }
-mv build-quickstart.log build/quickstart.log
+cmake --preset release -DMOEWELD_BUILD_TESTS=OFF -DMOEWELD_BUILD_BENCH=OFF $launcher >build/quickstart.log 2>&1 \
+  && cmake --build --preset release --target moeweld >>build/quickstart.log 2>&1 \
+  || { tail -40 build/quickstart.log >&2; exit 1; }
 "$moeweld" --version
 
 # A virtual environment of the system's Python: an outer one may lack the venv module.

@@ -1,5 +1,5 @@
 #pragma once
-/// Gram matrix of all inputs of a task: the measurement that combinations of directions need.
+/// Inner products of inputs: the one measurement that every "coefficients, then a sum" method needs.
 
 #include <vector>
 
@@ -7,7 +7,8 @@
 
 namespace moeweld::merge {
 
-/// Upper triangle of the K x K Gram matrix over one block's elements, row-major: (0,0), (0,1), …, (K−1,K−1). Products and sums in float64.
-void gram_of_block(const Task& task, const Elements& elements, std::vector<double>& sums);
+/// Sums of one block: the upper triangle of the K × K Gram matrix, row by row, float64. Element i of the block goes to lane i mod 16, lanes are
+/// folded in order. `sums` is empty on entry.
+void measure_gram(const Task& task, const Elements& block, std::vector<double>& sums);
 
 }  // namespace moeweld::merge

@@ -4,22 +4,27 @@
 
 #include <algorithm>
 #include <exception>
-#include <limits>
+#include <mutex>
+#include <string>
 
 #include "moeweld/base/error.h"
 
 namespace moeweld::merge {
+
 namespace {
 
-/// The first exception of a parallel region: none may leave it.
-class CaughtException {
+/// Elements of one thread's share of apply(): a few hundred KiB of traffic, much more than a task costs to hand out.
+constexpr std::uint64_t kApplyElements = std::uint64_t{1} << 16;
+
+/// Exceptions must not leave an OpenMP region: the first one waits here until the region is over.
+class FirstException {
  public:
-  template <class Action>
+  template <typename Action>
   void guard(Action&& action) noexcept {
     try {
       action();
     } catch (...) {
-#pragma omp critical(moeweld_caught_exception)
+      const std::lock_guard lock(mutex_);
       if (!exception_) exception_ = std::current_exception();
     }
   }
@@ -28,86 +33,93 @@ class CaughtException {
   }
 
  private:
+  std::mutex mutex_;
   std::exception_ptr exception_;
 };
 
-/// Elements [offset, offset + num) of a run, with pointers in `storage`.
-Elements part_of(const Task& task, const Elements& elements, std::uint64_t offset, std::size_t num, std::vector<const std::byte*>& storage) {
-  storage.resize(elements.inputs.size());
-  for (std::size_t i = 0; i < storage.size(); ++i) storage[i] = elements.inputs[i] + offset * size_bytes(task.inputs[i].dtype);
-  return {elements.first_element + offset, num, storage};
+/// Inputs of a part of `elements` that starts `offset` elements later.
+std::vector<const std::byte*> inputs_at(const Task& task, const Elements& elements, std::uint64_t offset) {
+  std::vector<const std::byte*> result(elements.inputs.begin(), elements.inputs.end());
+  for (std::size_t i = 0; i < result.size(); ++i) result[i] += offset * size_bytes(task.inputs[i].dtype);
+  return result;
 }
 
-int threads_for(std::uint64_t pieces) {
-  return static_cast<int>(std::min<std::uint64_t>(static_cast<std::uint64_t>(std::max(1, omp_get_max_threads())), std::max<std::uint64_t>(1, pieces)));
+/// Threads' counts, kept between calls: fresh pages for every unit would cost more than the counting.
+std::vector<std::uint64_t>& scratch_counts(std::size_t size) {
+  thread_local std::vector<std::uint64_t> counts;
+  counts.assign(size, 0);
+  return counts;
 }
 
-[[noreturn]] void fail(const std::string& message) { throw Error(ErrorCode::kInternal, message); }
+void add_element_wise(std::span<const double> sums, std::vector<double>& total) {
+  if (total.empty()) total.assign(sums.size(), 0.0);
+  for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
+}
 
 }  // namespace
 
 void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& elements,
                     PhasePartial& partial) {
-  if (elements.first_element % kBlockElements != 0) fail("a measurement does not start at a block border");
-  const std::uint64_t blocks = num_blocks(elements.num_elements);
   const std::uint64_t first_block = elements.first_element / kBlockElements;
+  const auto blocks = static_cast<std::int64_t>(num_blocks(elements.num_elements));
+  const std::size_t first_slot = partial.blocks.size();
   partial.counts.resize(phase.num_counts);
-  std::vector<std::vector<double>> sums(blocks);
-  CaughtException caught;
-  const int num_threads = threads_for(blocks);
-#pragma omp parallel num_threads(num_threads)
+  for (std::int64_t block = 0; block < blocks; ++block) partial.blocks.push_back(first_block + static_cast<std::uint64_t>(block));
+  if (phase.has_sums) partial.block_sums.resize(partial.blocks.size());
+
+  FirstException failure;
+  std::mutex merging;
+#pragma omp parallel if (blocks > 1)
   {
-    std::vector<std::uint64_t> own;
-    std::vector<const std::byte*> pointers;
-    caught.guard([&] {
-      if (omp_get_num_threads() > 1) own.resize(phase.num_counts);
-    });
-    const bool shares = omp_get_num_threads() > 1;
-#pragma omp for schedule(dynamic)
-    for (std::uint64_t block = 0; block < blocks; ++block) {
-      caught.guard([&] {
-        const std::uint64_t offset = block * kBlockElements;
-        const auto num = static_cast<std::size_t>(std::min<std::uint64_t>(kBlockElements, elements.num_elements - offset));
-        const Elements part = part_of(task, elements, offset, num, pointers);
-        if (shares && own.size() != phase.num_counts) return;  // the allocation failed and is reported
-        method.measure(task, decisions, phase, part, shares ? own : partial.counts, sums[block]);
+    std::vector<std::uint64_t>* counts = nullptr;
+    failure.guard([&] { counts = &scratch_counts(phase.num_counts); });
+    std::vector<double> no_sums;
+#pragma omp for schedule(dynamic) nowait
+    for (std::int64_t block = 0; block < blocks; ++block) {
+      failure.guard([&] {
+        if (counts == nullptr) return;
+        const std::uint64_t offset = static_cast<std::uint64_t>(block) * kBlockElements;
+        const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
+        const Elements part{.first_element = elements.first_element + offset,
+                            .num_elements = std::min(kBlockElements, elements.num_elements - offset),
+                            .inputs = inputs};
+        std::vector<double>& sums = phase.has_sums ? partial.block_sums[first_slot + static_cast<std::size_t>(block)] : no_sums;
+        method.measure(task, decisions, phase, part, *counts, sums);
       });
     }
-#pragma omp critical(moeweld_measure_counts)
-    for (std::size_t i = 0; i < own.size(); ++i) partial.counts[i] += own[i];
+    if (counts != nullptr && phase.num_counts != 0) {
+      const std::lock_guard lock(merging);
+      for (std::size_t i = 0; i < phase.num_counts; ++i) partial.counts[i] += (*counts)[i];
+    }
   }
-  caught.rethrow_if_any();
-  for (std::uint64_t block = 0; block < blocks; ++block) partial.blocks.push_back(first_block + block);
-  if (phase.has_sums) std::move(sums.begin(), sums.end(), std::back_inserter(partial.block_sums));
+  failure.rethrow_if_any();
 }
 
 void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials, Decisions& decisions) {
-  const std::uint64_t blocks = num_blocks(task.elements());
   PhaseResult result;
-  result.counts.resize(phase.num_counts);
-  std::vector<const std::vector<double>*> sums(blocks);
-  std::vector<bool> seen(blocks);
-  std::uint64_t num_seen = 0;
+  result.counts.assign(phase.num_counts, 0);
+  const std::uint64_t blocks = num_blocks(task.elements());
+  std::vector<const std::vector<double>*> sums(blocks, nullptr);
+  std::vector<bool> seen(blocks, false);
   for (const PhasePartial& partial : partials) {
-    if (phase.has_sums && partial.block_sums.size() != partial.blocks.size()) fail("a measurement has blocks without sums");
-    if (!partial.counts.empty() && partial.counts.size() != phase.num_counts) fail("a measurement has counts of another phase");
-    for (std::size_t i = 0; i < partial.counts.size(); ++i) result.counts[i] += partial.counts[i];
+    for (std::size_t i = 0; i < std::min(partial.counts.size(), phase.num_counts); ++i) result.counts[i] += partial.counts[i];
     for (std::size_t i = 0; i < partial.blocks.size(); ++i) {
       const std::uint64_t block = partial.blocks[i];
-      if (block >= blocks || seen[block]) fail("block " + std::to_string(block) + " was measured twice or does not exist");
+      if (block >= blocks || seen[block]) {
+        throw Error(ErrorCode::kInternal, "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was measured twice or does not exist");
+      }
       seen[block] = true;
-      ++num_seen;
-      if (phase.has_sums) sums[block] = &partial.block_sums[i];
+      if (phase.has_sums) sums[block] = &partial.block_sums.at(i);
     }
   }
-  if (num_seen != blocks) fail(std::to_string(blocks - num_seen) + " blocks of a tensor were not measured");
-  for (std::uint64_t block = 0; phase.has_sums && block < blocks; ++block) {
+  for (std::uint64_t block = 0; block < blocks; ++block) {
+    if (!seen[block]) throw Error(ErrorCode::kInternal, "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was not measured");
+    if (!phase.has_sums) continue;
     if (method.fold != nullptr) {
       method.fold(task, phase, block, *sums[block], result.sums);
-      continue;
+    } else {
+      add_element_wise(*sums[block], result.sums);
     }
-    if (result.sums.size() < sums[block]->size()) result.sums.resize(sums[block]->size());
-    for (std::size_t i = 0; i < sums[block]->size(); ++i) result.sums[i] += (*sums[block])[i];
   }
   method.decide(task, phase, result, decisions);
 }
@@ -124,28 +136,22 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
 }
 
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
-  std::uint64_t slice = std::uint64_t{1} << 16;
-  if (method.needs_whole_rows != nullptr && method.needs_whole_rows(task)) {
-    const std::uint64_t row = std::max<std::uint64_t>(1, row_length(task.shape));
-    slice = std::max<std::uint64_t>(1, slice / row) * row;
+  const std::size_t element_size = size_bytes(task.output_dtype);
+  const auto slices = static_cast<std::int64_t>((elements.num_elements + kApplyElements - 1) / kApplyElements);
+  FirstException failure;
+#pragma omp parallel for schedule(dynamic) if (slices > 1)
+  for (std::int64_t slice = 0; slice < slices; ++slice) {
+    failure.guard([&] {
+      const std::uint64_t offset = static_cast<std::uint64_t>(slice) * kApplyElements;
+      const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
+      method.apply(task, decisions,
+                   {.first_element = elements.first_element + offset,
+                    .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
+                    .inputs = inputs},
+                   output + offset * element_size);
+    });
   }
-  const std::uint64_t slices = (elements.num_elements + slice - 1) / slice;
-  const std::size_t output_bytes = size_bytes(task.output_dtype);
-  CaughtException caught;
-  const int num_threads = threads_for(slices);
-#pragma omp parallel num_threads(num_threads)
-  {
-    std::vector<const std::byte*> pointers;
-#pragma omp for schedule(static)
-    for (std::uint64_t i = 0; i < slices; ++i) {
-      caught.guard([&] {
-        const std::uint64_t offset = i * slice;
-        const auto num = static_cast<std::size_t>(std::min<std::uint64_t>(slice, elements.num_elements - offset));
-        method.apply(task, decisions, part_of(task, elements, offset, num, pointers), output + offset * output_bytes);
-      });
-    }
-  }
-  caught.rethrow_if_any();
+  failure.rethrow_if_any();
 }
 
 }  // namespace moeweld::merge

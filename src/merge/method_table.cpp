@@ -1,25 +1,26 @@
+#include <algorithm>
 #include <array>
 
-#include "merge/methods.h"
+#include "merge/methods/rows.h"
+#include "moeweld/merge/method.h"
 
 namespace moeweld::merge {
 
 std::span<const MethodRow> method_table() {
-  static const std::array<MethodRow, 5> table{passthrough_method(), linear_method(), slerp_method(), task_arithmetic_method(), ties_method()};
-  return table;
+  static const std::array rows = {passthrough_row(), linear_row(), slerp_row(), task_arithmetic_row(), ties_row()};
+  return rows;
 }
 
 const MethodRow* find_method(std::string_view name) {
-  for (const MethodRow& method : method_table()) {
-    if (method.name == name) return &method;
-  }
-  return nullptr;
+  const auto table = method_table();
+  const auto found = std::find_if(table.begin(), table.end(), [&](const MethodRow& row) { return row.name == name; });
+  return found == table.end() ? nullptr : &*found;
 }
 
 std::span<const std::string_view> announced_methods() {
-  static constexpr std::array<std::string_view, 15> kNames{"dare_ties",        "dare_linear", "della",      "della_linear", "breadcrumbs",
-                                                           "breadcrumbs_ties", "nuslerp",     "multislerp", "karcher",      "model_stock",
-                                                           "sce",              "ram",         "ramplus_tl", "nearswap",     "arcee_fusion"};
+  static constexpr std::array<std::string_view, 15> kNames = {"dare_ties",  "dare_linear", "della",       "della_linear", "breadcrumbs",
+                                                              "breadcrumbs_ties", "nuslerp", "multislerp", "karcher",   "model_stock",
+                                                              "sce",        "ram",         "ramplus_tl",  "nearswap",     "arcee_fusion"};
   return kNames;
 }
 

@@ -1,57 +1,95 @@
 #include "moeweld/model/model_config.h"
 
-#include <array>
+#include <cmath>
 
-#include "moeweld/base/error.h"
-#include "moeweld/base/text.h"
+#include "model/config_fields.h"
 
 namespace moeweld::model {
-
 namespace {
 
-/// Fields whose difference changes what the same weights compute.
-constexpr std::array<std::string_view, 12> kMeaningfulFields = {
-    "hidden_act",   "hidden_size",        "num_attention_heads",  "num_key_value_heads", "head_dim",           "rms_norm_eps",
-    "vocab_size",   "sliding_window",     "attention_bias",       "num_experts_per_tok", "norm_topk_prob",     "tie_word_embeddings"};
+constexpr double kDefaultTheta = 10000.0;
+constexpr double kMixtralTheta = 1'000'000.0;
 
-std::string shown(const Json& config, const std::string& key) { return config.contains(key) ? printable(config[key].dump(), 120) : "not given"; }
+bool is_nested_rope(const Json& parameters) {
+  if (!parameters.is_object()) return false;
+  for (const auto& item : parameters.items()) {
+    if (item.value().is_object()) return true;
+  }
+  return false;
+}
 
-bool holds_one_rope(const Json& parameters) { return parameters.is_object() && (parameters.contains("rope_theta") || parameters.contains("rope_type")); }
+/// The scaling object without rope_theta, null when it scales nothing.
+Json normalised_scaling(const Json& source) {
+  if (!source.is_object()) return nullptr;
+  Json scaling = source;
+  scaling.erase("rope_theta");
+  scaling.erase("partial_rotary_factor");
+  const Json* type = field(scaling, "rope_type");
+  if (type == nullptr) type = field(scaling, "type");
+  if (type == nullptr) return scaling.empty() ? Json(nullptr) : scaling;
+  const Json type_value = *type;
+  if (type_value == "default" && scaling.size() <= (scaling.contains("type") && scaling.contains("rope_type") ? 2U : 1U)) return nullptr;
+  scaling["rope_type"] = type_value;
+  if (!scaling.contains("type")) scaling["type"] = type_value;
+  return scaling;
+}
 
 }  // namespace
 
+const Json* field(const Json& object, std::string_view key) {
+  if (!object.is_object()) return nullptr;
+  const auto found = object.find(std::string(key));
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string text_field(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
+}
+
+std::optional<double> number_field(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  return value != nullptr && value->is_number() ? std::optional<double>(value->get<double>()) : std::nullopt;
+}
+
+const Json& text_config(const Json& config) {
+  const Json* nested = field(config, "text_config");
+  return nested != nullptr && nested->is_object() ? *nested : config;
+}
+
+Json plain_number(double value) {
+  if (value == std::floor(value) && std::abs(value) < 9e15) return static_cast<std::int64_t>(value);
+  return value;
+}
+
+double default_rope_theta(const Json& config) { return text_field(config, "model_type") == "mixtral" ? kMixtralTheta : kDefaultTheta; }
+
 Rope read_rope(const Json& config, double default_theta) {
   Rope rope;
-  rope.theta = default_theta;
-  rope.scaling = nullptr;
-  if (config.contains("rope_theta") && config["rope_theta"].is_number()) rope.theta = config["rope_theta"].get<double>();
-  Json scaling = nullptr;
-  if (config.contains("rope_scaling") && config["rope_scaling"].is_object()) scaling = config["rope_scaling"];
-  if (config.contains("rope_parameters") && holds_one_rope(config["rope_parameters"])) scaling = config["rope_parameters"];
-  if (!scaling.is_object()) return rope;
-  if (scaling.contains("rope_theta") && scaling["rope_theta"].is_number()) rope.theta = scaling["rope_theta"].get<double>();
-  scaling.erase("rope_theta");
-  std::string type = "default";
-  for (const char* key : {"rope_type", "type"}) {
-    if (scaling.contains(key) && scaling[key].is_string()) {
-      type = scaling[key].get<std::string>();
-      break;
+  rope.theta = number_field(config, "rope_theta").value_or(default_theta);
+  rope.partial_rotary_factor = number_field(config, "partial_rotary_factor");
+  const Json* scaling = field(config, "rope_scaling");
+  if (const Json* parameters = field(config, "rope_parameters"); parameters != nullptr && !is_nested_rope(*parameters)) {
+    // The newer form wins where both are there, as it does in transformers 5 when rope_scaling is absent.
+    if (scaling == nullptr) scaling = parameters;
+    if (const auto theta = number_field(*parameters, "rope_theta")) rope.theta = *theta;
+    if (const auto factor = number_field(*parameters, "partial_rotary_factor")) rope.partial_rotary_factor = factor;
+  }
+  if (scaling != nullptr) {
+    rope.scaling = normalised_scaling(*scaling);
+    if (!config.contains("rope_theta")) {
+      if (const auto theta = number_field(*scaling, "rope_theta")) rope.theta = *theta;
     }
   }
-  if (type == "default") return rope;
-  scaling["rope_type"] = type;
-  scaling["type"] = type;
-  rope.scaling = std::move(scaling);
   return rope;
 }
 
 void write_rope(Json& config, const Rope& rope) {
-  if (config.contains("rope_parameters")) {
-    if (config["rope_parameters"].is_object() && !config["rope_parameters"].empty() && !holds_one_rope(config["rope_parameters"])) return;
-    config.erase("rope_parameters");
-  }
+  if (const Json* parameters = field(config, "rope_parameters"); parameters != nullptr && is_nested_rope(*parameters)) return;
+  config.erase("rope_parameters");
   config["rope_theta"] = rope.theta;
   config["rope_scaling"] = rope.scaling;
+  if (rope.partial_rotary_factor) config["partial_rotary_factor"] = *rope.partial_rotary_factor;
 }
 
 void set_dtype(Json& config, DType dtype) {
@@ -59,32 +97,11 @@ void set_dtype(Json& config, DType dtype) {
   if (name.empty()) return;
   config["torch_dtype"] = name;
   if (config.contains("dtype")) config["dtype"] = name;
-  if (config.contains("text_config") && config["text_config"].is_object()) {
-    for (const char* key : {"torch_dtype", "dtype"}) {
-      if (config["text_config"].contains(key)) config["text_config"][key] = name;
-    }
+  const auto nested = config.find("text_config");
+  if (nested == config.end() || !nested->is_object()) return;
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (nested->contains(key)) (*nested)[key] = name;
   }
-}
-
-std::vector<std::string> config_differences(const Json& a, const Json& b) {
-  std::vector<std::string> result;
-  for (const std::string_view field : kMeaningfulFields) {
-    const std::string key(field);
-    if (!a.contains(key) && !b.contains(key)) continue;
-    if (a.contains(key) && b.contains(key) && a[key] == b[key]) continue;
-    if (!a.contains(key) || !b.contains(key)) {
-      // Many writers leave out what is at its default; only two stated values can be said to differ.
-      continue;
-    }
-    result.push_back(key + ": " + shown(a, key) + " and " + shown(b, key));
-  }
-  const Rope rope_a = read_rope(a, 0);
-  const Rope rope_b = read_rope(b, 0);
-  if (rope_a.theta != 0 && rope_b.theta != 0 && rope_a.theta != rope_b.theta) {
-    result.push_back("rope_theta: " + Json(rope_a.theta).dump() + " and " + Json(rope_b.theta).dump());
-  }
-  if (rope_a.scaling != rope_b.scaling) result.push_back("rope_scaling: " + printable(rope_a.scaling.dump(), 120) + " and " + printable(rope_b.scaling.dump(), 120));
-  return result;
 }
 
 }  // namespace moeweld::model

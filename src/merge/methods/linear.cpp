@@ -1,48 +1,46 @@
-// Weighted sum or mean. The sum is formed first and divided last: the mean of three BF16 models with weight 1 is then exactly rounded.
-#include "merge/methods.h"
+#include "merge/combine.h"
+#include "merge/methods/rows.h"
 
 namespace moeweld::merge {
+
 namespace {
 
-enum Shared : std::size_t { kNormalize };
-
-double weight_sum(const Task& task) {
+double sum_of_weights(const Task& task) {
   double sum = 0;
-  for (const TaskInput& input : task.inputs) sum += input.parameters.at(0);
+  for (const TaskInput& input : task.inputs) sum += input.parameters[0];
   return sum;
 }
 
 std::vector<std::string> check(const Task& task) {
-  std::vector<std::string> problems = finite_parameter_problems(linear_method(), task);
-  if (problems.empty() && task.parameters.at(kNormalize) != 0 && weight_sum(task) == 0) {
-    problems.emplace_back("the weights of method 'linear' add up to 0, so they cannot be normalized; change a weight or set normalize: false.");
+  if (task.parameters[0] != 0.0 && sum_of_weights(task) == 0.0) {
+    return {"the weights add up to 0, so the average is not defined; set normalize: false for a plain sum"};
   }
-  return problems;
+  return {};
 }
 
 void apply(const Task& task, const Decisions&, const Elements& elements, std::byte* output) {
+  // Divided once at the end, not weight by weight: three equal models then give exact thirds of an exact sum.
   Combination combination;
   for (std::size_t i = 0; i < task.inputs.size(); ++i) {
-    combination.inputs.push_back(i);
-    combination.coefficients.push_back(task.inputs[i].parameters.at(0));
+    combination.terms.push_back(static_cast<int>(i));
+    combination.weights.push_back(task.inputs[i].parameters[0]);
   }
-  if (task.parameters.at(kNormalize) != 0) combination.divisor = weight_sum(task);
+  if (task.parameters[0] != 0.0) combination.divisor = sum_of_weights(task);
   apply_combination(task, combination, elements, output);
 }
 
 }  // namespace
 
-const MethodRow& linear_method() {
-  static const MethodRow row{
-      .name = "linear",
-      .title = "Weighted mean",
-      .reference = "Wortsman et al. 2022, Model soups",
-      .inputs = {.min_inputs = 1, .base = Base::kIgnored},
-      .shared_parameters = {{.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights"}},
-      .model_parameters = {{.name = "weight", .meaning = "factor of this model", .base_too = true}},
-      .check = check,
-      .apply = apply,
-  };
+MethodRow linear_row() {
+  MethodRow row;
+  row.name = "linear";
+  row.title = "Weighted average";
+  row.reference = "https://arxiv.org/abs/2203.05482";
+  row.inputs = {.min_inputs = 1, .base = Base::kIgnored};
+  row.shared_parameters = {{.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights"}};
+  row.model_parameters = {{.name = "weight", .meaning = "weight of the model", .base_too = true}};
+  row.check = check;
+  row.apply = apply;
   return row;
 }
 

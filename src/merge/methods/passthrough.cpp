@@ -1,32 +1,46 @@
-// A model as it is, or times a number.
 #include <cmath>
+#include <cstring>
 
-#include "merge/methods.h"
+#include "merge/combine.h"
+#include "merge/kernels/convert.h"
+#include "merge/methods/rows.h"
+#include "merge/tiles.h"
 
 namespace moeweld::merge {
+
 namespace {
 
-std::vector<std::string> check(const Task& task) { return finite_parameter_problems(passthrough_method(), task); }
+template <typename T>
+void convert(const Task& task, const Elements& elements, std::byte* output) {
+  const std::size_t element_size = size_bytes(task.output_dtype);
+  for_padded(task, elements, output, element_size, [&](const Elements& part, std::size_t, std::byte* target) {
+    for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+      encode(task.output_dtype, static_cast<const T*>(tiles[0]), num, NanPolicy::kPayload, target + offset * element_size);
+    });
+  });
+}
 
 void apply(const Task& task, const Decisions&, const Elements& elements, std::byte* output) {
-  const double scale = task.inputs[0].parameters.at(0);
-  if (std::isnan(scale)) return apply_conversion(task, 0, elements, output);
-  apply_combination(task, {.inputs = {0}, .coefficients = {scale}}, elements, output);
+  const double scale = task.inputs[0].parameters[0];
+  if (!std::isnan(scale)) return apply_combination(task, {.terms = {0}, .weights = {scale}}, elements, output);
+  if (task.inputs[0].dtype == task.output_dtype) {
+    std::memcpy(output, elements.inputs[0], elements.num_elements * size_bytes(task.output_dtype));
+  } else if (computes_in_float64(task.output_dtype)) {
+    convert<double>(task, elements, output);
+  } else {
+    convert<float>(task, elements, output);
+  }
 }
 
 }  // namespace
 
-const MethodRow& passthrough_method() {
-  static const MethodRow row{
-      .name = "passthrough",
-      .title = "Copy of one model",
-      .reference = "",
-      .inputs = {.min_inputs = 1, .max_inputs = 1, .base = Base::kIgnored},
-      .shared_parameters = {},
-      .model_parameters = {{.name = "scale", .optional = true, .meaning = "factor for every element; none copies", .base_too = true}},
-      .check = check,
-      .apply = apply,
-  };
+MethodRow passthrough_row() {
+  MethodRow row;
+  row.name = "passthrough";
+  row.title = "Passthrough: one model's tensors, as they are or scaled";
+  row.inputs = {.min_inputs = 1, .max_inputs = 1, .base = Base::kIgnored};
+  row.model_parameters = {{.name = "scale", .optional = true, .meaning = "factor; none: unchanged", .base_too = true}};
+  row.apply = apply;
   return row;
 }
 
