@@ -87,12 +87,12 @@ class MainPass {
     if (!piece.is_last) return;
 
     merge::Decisions decisions;
+    bool is_measured = true;  // the first phase was, as the pieces came in
     for (auto phase = first_phase; phase; phase = method.next_phase(operation.task, decisions)) {
-      if (phase->phase != first_phase->phase) {
-        for (const HeldPiece& held : held_) {
-          merge::measure_blocks(method, operation.task, decisions, *phase, elements_of(held), partial_);
-        }
+      for (std::size_t i = 0; !is_measured && i < held_.size(); ++i) {
+        merge::measure_blocks(method, operation.task, decisions, *phase, elements_of(held_[i]), partial_);
       }
+      is_measured = false;
       std::vector<merge::PhasePartial> partials;
       partials.push_back(std::exchange(partial_, {}));
       merge::decide_phase(method, operation.task, *phase, std::move(partials), decisions);

@@ -55,7 +55,7 @@ Json effective_sliding_window(const Json& config, const Defaults& defaults) {
 }
 
 void refuse_if(bool refused, const std::string& message, ProblemList& problems) {
-  if (refused) problems.add({.code = ErrorCode::kUnsupported, .message = message});
+  if (refused) problems.add({ErrorCode::kUnsupported, message, {}, 0, {}});
 }
 
 bool is_true(const Json& config, std::string_view key) {

@@ -92,7 +92,9 @@ TEST(MergeOverMpi, RanksWithoutWorkTakePart) {
       broadcast_plan(*peers, [&] { return make_synthetic_plan(directory.path(), {{"tiny", {3}}}, "slerp", 2, true, {{"t", 0.5}}); });
   const auto storage = make_posix_storage();
   exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, {});
-  if (peers->rank() == 0) EXPECT_TRUE(read_file(directory.path() + "/out/part-0.safetensors") == expected_files(plan)[0]);
+  if (peers->rank() == 0) {
+    EXPECT_TRUE(read_file(directory.path() + "/out/part-0.safetensors") == expected_files(plan)[0]);
+  }
 }
 
 TEST(MergeOverMpi, AnErrorOfTheLastRankIsEveryonesError) {

@@ -173,7 +173,7 @@ TEST_F(Execute, RefusesAMemoryLimitThatIsTooSmallAndSaysWhatWouldDo) {
   ExecuteOptions options;
   options.memory_limit_bytes = 8 << 20;
   const auto peers = make_single_peer();
-  expect_error([&] { preflight(*peers, *storage_, plan, directory_ / "out", options); }, ErrorCode::kUsage, {"8.00 MiB", "--memory-limit"});
+  expect_error([&] { preflight(*peers, *storage_, plan, directory_ / "out", options); }, ErrorCode::kUsage, {"8 MiB", "--memory-limit"});
 }
 
 TEST_F(Execute, CopiesOtherTypesOnlyWhereTheyAreIdentical) {

@@ -1,0 +1,88 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "app/environment.h"
+#include "app/error_report.h"
+#include "app/interruption.h"
+#include "app/options.h"
+#include "app/run.h"
+#include "moeweld/dist/mpi_peers.h"
+#include "moeweld/merge/simd_target.h"
+
+namespace moeweld::app {
+namespace {
+
+const char* verb(Command command) {
+  switch (command) {
+    case Command::kMerge: return "merge";
+    case Command::kPlan: return "plan";
+    case Command::kVerify: return "verify";
+    case Command::kInspect: return "inspect";
+    case Command::kExtract: return "extract";
+    case Command::kMethods: return "list methods";
+  }
+  return "run";
+}
+
+int dispatch(Peers& peers, const Options& options) {
+  const std::shared_ptr<Storage> storage = make_posix_storage();
+  const bool first = peers.rank() == 0;
+  switch (options.command) {
+    case Command::kMerge: return run_merge(peers, *storage, options);
+    case Command::kExtract: return run_extract(peers, *storage, options);
+    case Command::kVerify: return run_verify(peers, *storage, options);
+    case Command::kPlan: return first ? run_plan(*storage, options) : 0;
+    case Command::kInspect: return first ? run_inspect(*storage, options) : 0;
+    case Command::kMethods: return first ? run_methods() : 0;
+  }
+  return 1;
+}
+
+/// Every rank has the same Error, except for commands that rank 0 runs alone; rank 0 speaks.
+int report(const Error& error, const Options& options, int rank) {
+  if (rank == 0) {
+    const bool writes = options.command == Command::kMerge || options.command == Command::kExtract;
+    std::fflush(stdout);
+    fmt::print(stderr, "{}", options.log_json ? error_json(error) : error_text(error, verb(options.command), writes));
+    std::fflush(stderr);
+  }
+  return exit_code(error.code());
+}
+
+int run(const Options& options, bool launched) {
+  std::unique_ptr<Peers> peers;
+  try {
+    peers = launched ? dist::make_mpi_peers() : make_single_peer();
+    if (!options.simd_target.empty()) merge::choose_simd_target(options.simd_target);
+    return dispatch(*peers, options);
+  } catch (const Error& error) {
+    const int code = report(error, options, peers ? peers->rank() : 0);
+    // A broken transport is not agreed upon: the other ranks may wait for this one.
+    if (launched && error.code() == ErrorCode::kPeerFailed) dist::abort_world(code);
+    return code;
+  } catch (const std::exception& exception) {
+    fmt::print(stderr, "moeweld: a defect of moeweld, or no memory: {}\n", exception.what());
+    if (launched) dist::abort_world(1);
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace moeweld::app
+
+int main(int argc, char** argv) {
+  using namespace moeweld;
+  app::settle_environment(argv);
+  const bool launched = dist::started_by_launcher();
+  const app::Parsed parsed = app::parse_command_line(argc, argv);
+  std::unique_ptr<dist::MpiSession> session;
+  if (launched) session = std::make_unique<dist::MpiSession>(&argc, &argv);
+  if (!parsed.options) {
+    if (!launched || dist::make_mpi_peers()->rank() == 0) fmt::print(parsed.exit_code == 0 ? stdout : stderr, "{}", parsed.text);
+    return parsed.exit_code;
+  }
+  app::watch_signals();
+  return app::run(*parsed.options, launched);
+}

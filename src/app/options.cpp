@@ -1,0 +1,174 @@
+#include "app/options.h"
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <sstream>
+
+#include "app/error_report.h"
+#include "moeweld/base/error.h"
+#include "moeweld/base/text.h"
+
+namespace moeweld::app {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Examples:
+  moeweld plan configs/slerp.yml                      what would be read, written and dropped
+  moeweld merge configs/slerp.yml out/                merge on one rank
+  mpirun -n 4 moeweld merge configs/ties.yml out/     merge on four (srun does as well)
+  moeweld verify out/                                 every byte against the manifest
+  moeweld extract mixtral/ expert-3/ --expert 3       one expert as a dense model
+
+Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
+7 OUT exists, 8 verification failed, 9 a rank failed, 75 interrupted: run again.)";
+
+/// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
+const std::map<std::string, bool> kWithoutEffect = {
+    {"cuda", false},           {"low-cpu-memory", false}, {"read-to-gpu", false},     {"multi-gpu", false},       {"gpu-rich", false},  {"lazy-unpickle", false},
+    {"clone-tensors", false},  {"async-write", false},    {"safe-serialization", false}, {"load-in-4bit", false}, {"load-in-8bit", false}, {"device", true},
+    {"num-threads", true},     {"write-threads", true},   {"lora-merge-cache", true}, {"lora-merge-dtype", true}, {"batch-size", true}};
+
+class Parser {
+ public:
+  Parser() {
+    app_.require_subcommand(1);
+    app_.footer(kFooter);
+    app_.set_version_flag("--version", std::string("moeweld ") + MOEWELD_VERSION);
+    add_merge();
+    add_plan();
+    add_verify();
+    add_inspect();
+    add_extract();
+    app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
+  }
+
+  Parsed parse(int argc, const char* const* argv) {
+    for (int i = 0; i < argc; ++i) options_.command_line += (i == 0 ? "" : " ") + std::string(argv[i]);
+    try {
+      app_.parse(argc, argv);
+      finish();
+      return {options_, {}, 0};
+    } catch (const CLI::Success& success) {
+      std::ostringstream text;
+      app_.exit(success, text, text);
+      return {std::nullopt, text.str(), 0};
+    } catch (const CLI::ParseError& error) {
+      return {std::nullopt, "moeweld: " + std::string(error.what()) + "\nRun moeweld --help, or moeweld COMMAND --help.\n", exit_code(ErrorCode::kUsage)};
+    } catch (const Error& error) {
+      return {std::nullopt, "moeweld: " + error.problems().front().message + "\n", exit_code(ErrorCode::kUsage)};
+    }
+  }
+
+ private:
+  void add_planning_flags(CLI::App& command) {
+    command.add_flag("--allow-crimes,!--no-allow-crimes", options_.plan.allow_crimes, "Merge models of different architectures");
+    command.add_flag("--copy-tokenizer,!--no-copy-tokenizer", options_.plan.copy_tokenizer, "Copy the tokenizer to the output (default)");
+    command.add_flag("--trust-remote-code,!--no-trust-remote-code", options_.plan.trust_remote_code, "Copy .py files of the base; they are never run");
+    command.add_flag("--unsafe-truncate-embeddings,!--no-unsafe-truncate-embeddings", options_.plan.unsafe_truncate_embeddings,
+                     "Keep the common rows of unlike vocabularies");
+    command.add_flag("--allow-degenerate,--i-understand-this-is-not-useful-without-training", options_.plan.allow_degenerate,
+                     "Accept identical experts or prompts");
+    command.add_flag("--write-model-card,!--no-write-model-card", options_.plan.write_model_card, "Write README.md (default)");
+    command.add_flag("--lenient", options_.lenient, "Warn about unknown keys of the configuration instead of refusing them");
+    command.add_option("--out-shard-size", out_shard_size_, "Largest file of the output: 5GB, 5B (the same), 500M (default 5GB)");
+    command.add_option("--random-seed", options_.plan.seed, "Seed of everything random (default 0)");
+    command.add_option("--layout", layout_, "Layout of experts: per_expert or fused")->check(CLI::IsMember({"per_expert", "per-expert", "fused"}));
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+    for (const auto& [flag, takes_value] : kWithoutEffect) {
+      const std::string shown = "--" + flag;
+      if (takes_value) {
+        command.add_option_function<std::string>(flag == "num-threads" ? "-j,--num-threads" : shown, [this, shown](const std::string&) { options_.without_effect.push_back(shown); })
+            ->group("");
+      } else {
+        command.add_flag_function(shown + ",!--no-" + flag, [this, shown](std::int64_t) { options_.without_effect.push_back(shown); })->group("");
+      }
+    }
+    add_common_flags(command);
+  }
+
+  void add_common_flags(CLI::App& command) {
+    command.add_option("--memory-limit", memory_limit_, "Memory of each rank, buffers and statistics included: 2GiB, 512M (default 2GiB)");
+    command.add_option("--threads", options_.threads, "OpenMP threads of each rank (default: its share of the host's cores)")->check(CLI::Range(1, 4096));
+    command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")->check(CLI::IsMember({"auto", "buffered", "direct"}));
+    command.add_option("--simd", options_.simd_target, "Vector instructions, such as AVX2; results do not depend on them");
+    command.add_option("--log-format", log_format_, "text or json (default text)")->check(CLI::IsMember({"text", "json"}));
+    command.add_flag("-q,--quiet", options_.quiet, "No progress, no summary");
+    command.add_flag("-v,--verbose", options_.verbose, "Say more");
+  }
+
+  CLI::App& add(const char* name, const char* what, Command command) {
+    CLI::App& result = *app_.add_subcommand(name, what);
+    result.callback([this, command] { options_.command = command; });
+    result.footer("Exit codes and examples: moeweld --help");
+    return result;
+  }
+
+  void add_writing_flags(CLI::App& command) {
+    command.add_flag("--force", options_.force, "Replace OUT if it exists");
+    command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
+  }
+
+  void add_merge() {
+    CLI::App& command = add("merge", "Merge models, or assemble a mixture of experts, as CONFIG says", Command::kMerge);
+    command.add_option("CONFIG", options_.input, "YAML configuration")->required();
+    command.add_option("OUT", options_.output, "Directory of the result")->required();
+    add_writing_flags(command);
+    add_planning_flags(command);
+  }
+  void add_plan() {
+    CLI::App& command = add("plan", "Say what a merge would do; touches nothing", Command::kPlan);
+    command.add_option("CONFIG", options_.input, "YAML configuration")->required();
+    command.add_option("--ranks", options_.ranks, "Number of ranks to plan for (default 1)")->check(CLI::Range(1, 1 << 20));
+    command.add_flag("--json", options_.json, "The whole plan as JSON");
+    add_planning_flags(command);
+  }
+  void add_verify() {
+    CLI::App& command = add("verify", "Read every byte of a result and compare with its manifest and index", Command::kVerify);
+    command.add_option("DIR", options_.input, "Directory that moeweld wrote")->required();
+    add_common_flags(command);
+  }
+  void add_inspect() {
+    CLI::App& command = add("inspect", "Say what a model directory holds", Command::kInspect);
+    command.add_option("MODEL", options_.input, "Directory, or org/name in the hub cache")->required();
+    command.add_flag("--json", options_.json, "As JSON");
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+  }
+  void add_extract() {
+    CLI::App& command = add("extract", "Make a dense model of one expert of a Mixtral", Command::kExtract);
+    command.add_option("MODEL", options_.input, "The mixture")->required();
+    command.add_option("OUT", options_.output, "Directory of the result")->required();
+    command.add_option("--expert", options_.experts, "Index of the expert, or one for each layer: 3 or 3,1,0,…")->required()->delimiter(',');
+    add_writing_flags(command);
+    add_planning_flags(command);
+  }
+
+  static std::uint64_t size_of(const std::string& text, const char* flag) {
+    const auto size = parse_size(text);
+    if (!size) throw Error(ErrorCode::kUsage, std::string(flag) + ": '" + printable(text, 60) + "' is not a size; write 5GB, 500M or 2GiB");
+    return *size;
+  }
+
+  void finish() {
+    if (!out_shard_size_.empty()) options_.plan.out_shard_size_bytes = size_of(out_shard_size_, "--out-shard-size");
+    if (!memory_limit_.empty()) options_.memory_limit_bytes = size_of(memory_limit_, "--memory-limit");
+    if (!layout_.empty()) options_.plan.layout = layout_ == "fused" ? config::Layout::kFused : config::Layout::kPerExpert;
+    if (io_ == "buffered") options_.io = IoMode::kBuffered;
+    if (io_ == "direct") options_.io = IoMode::kDirect;
+    options_.log_json = log_format_ == "json";
+  }
+
+  CLI::App app_{"moeweld merges very large LLM checkpoints: dense with dense, dense into a Mixture-of-Experts, an expert back to dense."};
+  Options options_;
+  std::string out_shard_size_;
+  std::string memory_limit_;
+  std::string layout_;
+  std::string io_;
+  std::string log_format_;
+};
+
+}  // namespace
+
+Parsed parse_command_line(int argc, const char* const* argv) { return Parser().parse(argc, argv); }
+
+}  // namespace moeweld::app

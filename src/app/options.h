@@ -1,0 +1,48 @@
+#pragma once
+/// What the command line says.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moeweld/plan/planner.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::app {
+
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods };
+
+struct Options {
+  Command command = Command::kMerge;
+  std::string input;                ///< CONFIG, MODEL or DIR
+  std::string output;               ///< OUT
+  std::vector<int> experts;         ///< extract --expert
+  plan::PlanOptions plan;
+  std::string transformers_cache;   ///< where models are looked for, instead of the environment's hub cache
+  bool lenient = false;
+  int ranks = 0;                    ///< plan --ranks; 0: one
+  bool json = false;
+  bool log_json = false;
+  bool quiet = false;
+  bool verbose = false;
+  bool force = false;
+  bool check_finite = false;
+  std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;
+  int threads = 0;                  ///< 0: what the processor affinity and the ranks of the host leave
+  IoMode io = IoMode::kAuto;
+  std::string simd_target;
+  std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here
+  std::string command_line;
+};
+
+/// What parse_command_line decides without running anything.
+struct Parsed {
+  std::optional<Options> options;
+  std::string text;   ///< help, version or the error to print
+  int exit_code = 0;  ///< when there are no options
+};
+
+Parsed parse_command_line(int argc, const char* const* argv);
+
+}  // namespace moeweld::app

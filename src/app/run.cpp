@@ -1,0 +1,110 @@
+#include "app/run.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "app/environment.h"
+#include "app/interruption.h"
+#include "app/progress.h"
+#include "moeweld/merge/method.h"
+#include "moeweld/merge/simd_target.h"
+#include "moeweld/plan/plan_report.h"
+#include "moeweld/plan/schedule.h"
+
+namespace moeweld::app {
+
+namespace {
+
+constexpr std::uint64_t kLargestConfigBytes = 10'000'000;
+
+/// Ranks must agree on what they will compute: the same program, the same plan. Their vector instructions may differ.
+void agree_on_plan(Peers& peers, const plan::MergePlan& plan) {
+  const std::string mine = to_hex(digest_of(plan::encode(plan))) + " " + MOEWELD_VERSION;
+  const auto all = peers.all_gather(std::as_bytes(std::span(mine)));
+  ProblemList problems;
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const std::string theirs(reinterpret_cast<const char*>(all[rank].data()), all[rank].size());
+    if (theirs == mine) continue;
+    problems.add(Problem{ErrorCode::kPeerFailed, "rank " + std::to_string(rank) + " has another plan or runs another version of moeweld", {}, 0, {}});
+    break;
+  }
+  agree(peers, problems);
+}
+
+}  // namespace
+
+std::vector<config::MethodInfo> method_infos() {
+  std::vector<config::MethodInfo> result;
+  for (const merge::MethodRow& row : merge::method_table()) {
+    config::MethodInfo info;
+    info.name = row.name;
+    for (const merge::ParameterRow& parameter : row.shared_parameters) info.parameters.push_back({std::string(parameter.name), false});
+    for (const merge::ParameterRow& parameter : row.model_parameters) info.parameters.push_back({std::string(parameter.name), true});
+    result.push_back(std::move(info));
+  }
+  for (const std::string_view name : merge::announced_methods()) result.push_back({std::string(name), {}, false});
+  return result;
+}
+
+formats::HubCacheEnvironment hub_cache(const Options& options) {
+  formats::HubCacheEnvironment environment = formats::hub_cache_environment();
+  if (!options.transformers_cache.empty()) environment.hub_cache = options.transformers_cache;
+  return environment;
+}
+
+plan::MergePlan plan_configuration(Storage& storage, const Options& options) {
+  if (!storage.exists(options.input)) throw Error(ErrorCode::kInvalidConfig, "there is no such configuration file", options.input);
+  const std::string text = storage.read_text(options.input, kLargestConfigBytes);
+  const config::ConfigFile file = config::parse_config(text, options.input, method_infos(), {.lenient = options.lenient});
+  plan::ModelSource models(storage, hub_cache(options));
+  plan::MergePlan plan = plan::make_plan(file, models, options.plan);
+  if (!options.without_effect.empty()) {
+    std::string flags;
+    for (const std::string& flag : options.without_effect) flags += (flags.empty() ? "" : ", ") + flag;
+    plan.notes.push_back("accepted, without effect here: " + flags);
+  }
+  return plan;
+}
+
+plan::MergePlan share_plan(Peers& peers, const std::function<plan::MergePlan()>& make) {
+  std::vector<std::byte> bytes;
+  agree_on(peers, [&] {
+    if (peers.rank() == 0) bytes = plan::encode(make());
+  });
+  peers.broadcast(bytes, 0);
+  plan::MergePlan plan = plan::decode(bytes);
+  agree_on_plan(peers, plan);
+  return plan;
+}
+
+void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, const Options& options) {
+  exec::ExecuteOptions run;
+  run.baseline_resident_bytes = exec::resident_bytes();
+  run.memory_limit_bytes = options.memory_limit_bytes;
+  run.threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
+  run.io = options.io;
+  run.force = options.force;
+  run.check_finite = options.check_finite;
+  run.write_model_card = options.plan.write_model_card;
+  run.version = MOEWELD_VERSION;
+  run.command_line = options.command_line;
+
+  const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
+  exec::preflight(peers, storage, plan, options.output, run);
+  const bool speaks = peers.rank() == 0 && !options.quiet;
+  if (speaks && !options.log_json) {
+    fmt::print("{}", plan::plan_text(plan, schedule, exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads), false));
+    if (options.verbose) fmt::print("{} threads per rank, {} vector instructions\n", run.threads, merge::active_simd_target());
+    std::fflush(stdout);
+  }
+  ProgressPrinter printer(plan.output_bytes(), options.log_json, !speaks);
+  const exec::MergeReport report = exec::execute(peers, storage, plan, schedule, options.output, run, [&](const exec::Progress& progress) {
+    stop_if_interrupted();
+    printer.update(progress);
+  });
+  printer.finish();
+  if (speaks) fmt::print("{}", options.log_json ? summary_json(report, plan.output_files.size(), options.output) : summary_text(report, plan.output_files.size(), options.output));
+}
+
+}  // namespace moeweld::app

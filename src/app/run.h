@@ -1,0 +1,39 @@
+#pragma once
+/// What commands share: who the peers are, planning on rank 0, running a plan on all.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "app/options.h"
+#include "moeweld/base/peers.h"
+#include "moeweld/config/merge_config.h"
+#include "moeweld/exec/execute.h"
+#include "moeweld/plan/merge_plan.h"
+
+namespace moeweld::app {
+
+/// The commands. Each returns the exit code; Errors are reported by main.
+int run_merge(Peers& peers, Storage& storage, const Options& options);
+int run_plan(Storage& storage, const Options& options);
+int run_verify(Peers& peers, Storage& storage, const Options& options);
+int run_inspect(Storage& storage, const Options& options);
+int run_extract(Peers& peers, Storage& storage, const Options& options);
+int run_methods();
+
+/// merge's method table in the words of config.
+std::vector<config::MethodInfo> method_infos();
+
+/// Where org/name models are looked for.
+formats::HubCacheEnvironment hub_cache(const Options& options);
+
+/// The configuration of options.input, planned. Adds a note about flags without effect.
+plan::MergePlan plan_configuration(Storage& storage, const Options& options);
+
+/// Rank 0 makes the plan, all get it. Collective; throws the same Error on every rank.
+plan::MergePlan share_plan(Peers& peers, const std::function<plan::MergePlan()>& make);
+
+/// Preflight, execution with progress, summary. Collective.
+void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, const Options& options);
+
+}  // namespace moeweld::app
