@@ -99,7 +99,11 @@ class AssemblyPlanner {
     const bool all_same = config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
                             return expert.source_model == config_.experts.front().source_model;
                           });
-    if (all_same) {
+    // A random router is there to be trained, and equal experts with it are sparse upcycling: said, not refused.
+    const bool to_be_trained = config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom;
+    if (all_same && to_be_trained) {
+      plan_.warnings.push_back("all experts are the same model; before training the mixture computes what that model does, at a higher price");
+    } else if (all_same) {
       problem(ErrorCode::kInvalidConfig, "all experts are the same model, so the mixture computes what that model does at a higher price. If it is to be trained, use --allow-degenerate.",
               config_.experts_line != 0 ? config_.experts_line : config_.line);
     }
