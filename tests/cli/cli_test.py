@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+"""The binary from outside: what it prints, what it writes and how it ends.
+
+cli_test.py [class.method...]     MOEWELD names the binary, MPIEXEC the launcher. Standard library only.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import tiny_models  # noqa: E402
+
+MOEWELD = os.path.abspath(os.environ.get("MOEWELD", "moeweld"))
+MPIEXEC = os.environ.get("MPIEXEC", "mpiexec")
+TIMEOUT_SECONDS = 90
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+LINEAR = """models:
+  - model: a
+    parameters:
+      weight: 0.5
+  - model: b
+    parameters:
+      weight: 0.5
+merge_method: linear
+dtype: %s
+"""
+TIES = """models:
+  - model: a
+    parameters: {density: 0.5, weight: 0.5}
+  - model: b
+    parameters: {density: 0.5, weight: 0.5}
+base_model: base
+merge_method: ties
+dtype: bfloat16
+"""
+
+
+def tree(directory):
+    """{relative path: bytes} of everything below a directory."""
+    result = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(parent, name)
+            with open(path, "rb") as file:
+                result[os.path.relpath(path, directory)] = file.read()
+    return result
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="moeweld_cli_")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def path(self, *parts):
+        return os.path.join(self.directory, *parts)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def models(self, *names, **options):
+        for seed, name in enumerate(names):
+            tiny_models.write_model(self.path(name), seed=seed, **options)
+
+    def run_command(self, *arguments, launcher=()):
+        return subprocess.run([*launcher, MOEWELD, *arguments], cwd=self.directory, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+
+    def run_ranks(self, ranks, *arguments):
+        return self.run_command(*arguments, launcher=(MPIEXEC, "--oversubscribe", "-n", str(ranks)))
+
+    def assert_ends(self, result, code):
+        self.assertEqual(result.returncode, code, "stdout: %s\nstderr: %s" % (result.stdout, result.stderr))
+
+    def merge_linear(self, *flags, dtype="bfloat16"):
+        self.write("linear.yml", LINEAR % dtype)
+        result = self.run_command("merge", "linear.yml", "out", *flags)
+        self.assert_ends(result, 0)
+        return result
+
+
+class arguments(CliTest):
+    def unknown_flag_is_a_usage_error(self):
+        result = self.run_command("merge", "a.yml", "out", "--memory-limt", "1GiB")
+        self.assert_ends(result, 2)
+        self.assertIn("--memory-limt", result.stderr)
+        self.assertEqual(result.stdout, "")
+
+    def bad_size_is_a_usage_error(self):
+        result = self.run_command("merge", "a.yml", "out", "--out-shard-size", "many")
+        self.assert_ends(result, 2)
+        self.assertIn("'many'", result.stderr)
+
+    def help_documents_exit_codes(self):
+        result = self.run_command("--help")
+        self.assert_ends(result, 0)
+        for command in ("merge", "plan", "verify", "inspect", "extract", "methods"):
+            self.assertIn(command, result.stdout)
+        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "75"):
+            self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
+
+    def version_is_printed(self):
+        result = self.run_command("--version")
+        self.assert_ends(result, 0)
+        self.assertRegex(result.stdout, r"^moeweld \d+\.\d+\.\d+\n$")
+
+    def every_test_is_registered(self):
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
+            listed = set(re.findall(r"\b(?:arguments|problems|merging|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+        self.assertEqual(listed, set(all_tests()))
+
+
+class problems(CliTest):
+    def missing_config_is_named(self):
+        result = self.run_command("merge", "nowhere.yml", "out")
+        self.assert_ends(result, 3)
+        self.assertIn("moeweld: cannot merge: 1 problem\n\n  nowhere.yml: ", result.stderr)
+        self.assertIn("Nothing was written.", result.stderr)
+
+    def missing_model_is_named(self):
+        self.models("a")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_command("merge", "linear.yml", "out")
+        self.assert_ends(result, 3)
+        self.assertIn("'b'", result.stderr)
+        self.assertIn("models--b", result.stderr, "says that the hub cache was looked at")
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def misspelt_parameter_has_its_line(self):
+        self.models("a", "b")
+        self.write("linear.yml", (LINEAR % "bfloat16").replace("weight: 0.5", "wieght: 0.5", 1))
+        result = self.run_command("merge", "linear.yml", "out")
+        self.assert_ends(result, 3)
+        self.assertIn("linear.yml:4: ", result.stderr)
+        self.assertIn("wieght", result.stderr)
+        self.assertIn("'weight'", result.stderr)
+
+    def truncated_file_is_named_with_both_sizes(self):
+        self.models("a", "b")
+        file = self.path("b", "model.safetensors")
+        size = os.path.getsize(file)
+        os.truncate(file, size - 100)
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_command("merge", "linear.yml", "out")
+        self.assert_ends(result, 3)
+        self.assertIn("b/model.safetensors", result.stderr)
+        with open(file, "rb") as opened:
+            data_begin = 8 + struct.unpack("<Q", opened.read(8))[0]
+        stated = {str(size), str(size - data_begin)}
+        found = {str(size - 100), str(size - 100 - data_begin)}
+        numbers = set(re.findall(r"\d+", result.stderr))
+        self.assertTrue(numbers & stated and numbers & found, result.stderr)
+
+    def unsupported_method_is_refused_by_name(self):
+        self.models("a", "b")
+        self.write("linear.yml", (LINEAR % "bfloat16").replace("linear", "dare_ties"))
+        result = self.run_command("merge", "linear.yml", "out")
+        self.assert_ends(result, 4)
+        self.assertIn("dare_ties", result.stderr)
+
+    def json_log_carries_the_problems(self):
+        result = self.run_command("merge", "nowhere.yml", "out", "--log-format", "json")
+        self.assert_ends(result, 3)
+        events = [json.loads(line) for line in (result.stdout + result.stderr).splitlines()]
+        error = [event for event in events if event["event"] == "error"]
+        self.assertEqual(len(error), 1)
+        self.assertEqual(error[0]["exit_code"], 3)
+        self.assertEqual(error[0]["problems"][0]["path"], "nowhere.yml")
+
+    def memory_limit_too_small_writes_nothing(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_command("merge", "linear.yml", "out", "--memory-limit", "1k")
+        self.assert_ends(result, 2)
+        self.assertEqual(sorted(os.listdir(self.directory)), ["a", "b", "linear.yml"])
+
+
+class merging(CliTest):
+    def result_verifies_and_is_the_mean(self):
+        self.models("a", "b", dtype="float64")
+        result = self.merge_linear(dtype="float64")
+        self.assertIn("moeweld verify out", result.stdout)
+        inputs = [tiny_models.read_model(self.path(name)) for name in ("a", "b")]
+        output = tiny_models.read_model(self.path("out"))
+        self.assertEqual(set(output), set(inputs[0]))
+        for name, (_, shape, data) in output.items():
+            self.assertEqual(shape, inputs[0][name][1])
+            values = [struct.unpack("<%dd" % (len(model[name][2]) // 8), model[name][2]) for model in inputs]
+            merged = struct.unpack("<%dd" % (len(data) // 8), data)
+            for x, y, mean in zip(*values, merged):
+                self.assertAlmostEqual(mean, (x + y) / 2, delta=1e-15, msg=name)
+        self.assert_ends(self.run_command("verify", "out"), 0)
+
+    def existing_output_is_kept_without_force(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        os.mkdir(self.path("out"))
+        self.write("out/mine.txt", "keep")
+        result = self.run_command("merge", "linear.yml", "out")
+        self.assert_ends(result, 7)
+        self.assertIn("--force", result.stderr)
+        self.assertEqual(tree(self.path("out")), {"mine.txt": b"keep"})
+
+    def force_replaces_the_output(self):
+        self.models("a", "b")
+        os.mkdir(self.path("out"))
+        self.write("out/mine.txt", "old")
+        self.merge_linear("--force")
+        self.assertFalse(os.path.exists(self.path("out", "mine.txt")))
+        self.assert_ends(self.run_command("verify", "out"), 0)
+        self.assertEqual(sorted(os.listdir(self.directory)), ["a", "b", "linear.yml", "out"])
+
+    def plan_touches_nothing(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        before = tree(self.directory)
+        result = self.run_command("plan", "linear.yml", "--ranks", "8")
+        self.assert_ends(result, 0)
+        self.assertIn("21 tensors", result.stdout)
+        self.assertEqual(tree(self.directory), before)
+
+    def plan_json_is_json(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_command("plan", "linear.yml", "--ranks", "3", "--json")
+        self.assert_ends(result, 0)
+        plan = json.loads(result.stdout)
+        self.assertEqual(plan["schema"], "moeweld.plan/1")
+        self.assertEqual(plan["ranks"], 3)
+        self.assertEqual({operation["name"] for operation in plan["operations"]}, set(tiny_models.read_model(self.path("a"))))
+
+    def json_log_is_one_object_per_line(self):
+        self.models("a", "b")
+        result = self.merge_linear("--log-format", "json")
+        events = [json.loads(line) for line in (result.stdout + result.stderr).splitlines()]
+        self.assertEqual([event["event"] for event in events].count("summary"), 1)
+
+    def mergekit_flags_are_accepted_and_said_to_do_nothing(self):
+        self.models("a", "b")
+        result = self.merge_linear("--cuda", "--lazy-unpickle", "--low-cpu-memory", "--no-clone-tensors", "-j", "4", "--device", "cpu",
+                                   "--read-to-gpu", "--write-threads", "2", "--safe-serialization")
+        lines = [line for line in (result.stdout + result.stderr).splitlines() if "--cuda" in line]
+        self.assertEqual(len(lines), 1)
+        self.assertIn("--lazy-unpickle", lines[0])
+
+    def interrupt_leaves_no_output(self):
+        self.models("base", "a", "b", layers=2, hidden=2048, intermediate=8192, vocab=4000, heads=16, kv_heads=4)
+        self.write("ties.yml", TIES)
+        process = subprocess.Popen([MOEWELD, "merge", "ties.yml", "out", "--threads", "1", "--memory-limit", "256MiB"], cwd=self.directory,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not os.path.exists(self.path("out.partial")):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
+        self.assertEqual(process.returncode, 75, stderr)
+        self.assertIn("SIGINT", stderr)
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def two_ranks_print_once_and_give_the_same_bytes(self):
+        self.models("a", "b")
+        self.merge_linear()
+        result = self.run_ranks(2, "merge", "linear.yml", "out2")
+        self.assert_ends(result, 0)
+        self.assertEqual(result.stdout.count("moeweld verify out2"), 1)
+        self.assertEqual(tiny_models.read_model(self.path("out2")), tiny_models.read_model(self.path("out")))
+        verified = self.run_ranks(2, "verify", "out2")
+        self.assert_ends(verified, 0)
+        self.assertEqual(len(verified.stdout.splitlines()), 1)
+
+    def failure_on_two_ranks_is_printed_once(self):
+        result = self.run_ranks(2, "merge", "nowhere.yml", "out")
+        self.assert_ends(result, 3)
+        self.assertEqual(result.stderr.count("cannot merge"), 1)
+
+
+class verifying(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.models("a", "b")
+        self.merge_linear("--out-shard-size", "120k")
+        self.assertEqual([name for name in sorted(os.listdir(self.path("out"))) if name.endswith(".safetensors")], SHARDS)
+
+    def assert_differs(self, *names):
+        result = self.run_command("verify", "out")
+        self.assert_ends(result, 8)
+        for name in names:
+            self.assertIn("out/" + name, result.stderr)
+
+    def flipped_byte_is_found(self):
+        with open(self.path("out", SHARDS[1]), "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            last = file.read(1)[0]
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last ^ 1]))
+        self.assert_differs(SHARDS[1])
+
+    def missing_file_is_found(self):
+        os.remove(self.path("out", SHARDS[0]))
+        self.assert_differs(SHARDS[0])
+
+    def swapped_files_are_found(self):
+        first, second = (self.path("out", name) for name in SHARDS)
+        os.rename(first, first + ".tmp")
+        os.rename(second, first)
+        os.rename(first + ".tmp", second)
+        self.assert_differs(*SHARDS)
+
+    def directory_without_manifest_is_refused(self):
+        result = self.run_command("verify", "a")
+        self.assert_ends(result, 3)
+        self.assertIn("moeweld_manifest.json", result.stderr)
+
+
+class looking(CliTest):
+    def inspect_json_describes_a_mixtral(self):
+        for name, fused, layout in (("m", False, "per_expert"), ("f", True, "fused")):
+            tiny_models.write_model(self.path(name), family="mixtral", experts=4, fused=fused, shards=2)
+            result = self.run_command("inspect", name, "--json")
+            self.assert_ends(result, 0)
+            found = json.loads(result.stdout)
+            self.assertEqual(found["schema"], "moeweld.inspect/1")
+            self.assertEqual((found["architecture"], found["family"], found["experts"]), ("MixtralForCausalLM", "mixtral", 4))
+            self.assertEqual(found["layout"], layout)
+            tensors = tiny_models.read_model(self.path(name))
+            self.assertEqual(found["parameters"], sum(len(data) // 2 for _, _, data in tensors.values()))
+            self.assertEqual(found["tensors"], len(tensors))
+
+    def inspect_text_names_the_family(self):
+        self.models("a", family="qwen3")
+        result = self.run_command("inspect", "a")
+        self.assert_ends(result, 0)
+        self.assertIn("Qwen3ForCausalLM", result.stdout)
+
+    def extract_gives_the_expert_back(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        self.assert_ends(self.run_command("extract", "m", "out", "--expert", "2"), 0)
+        source, output = tiny_models.read_model(self.path("m")), tiny_models.read_model(self.path("out"))
+        for ours, theirs in (("gate", "w1"), ("down", "w2"), ("up", "w3")):
+            self.assertEqual(output["model.layers.1.mlp.%s_proj.weight" % ours],
+                             source["model.layers.1.block_sparse_moe.experts.2.%s.weight" % theirs])
+        with open(self.path("out", "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
+
+
+CLASSES = (arguments, problems, merging, verifying, looking)
+HELPERS = {name for name in dir(CliTest)}
+
+
+def all_tests():
+    """A test is a method of one of the classes that is no helper: names are sentences, without a prefix."""
+    return ["%s.%s" % (group.__name__, name) for group in CLASSES for name in vars(group)
+            if not name.startswith(("_", "assert_")) and name not in HELPERS and callable(vars(group)[name])]
+
+
+def main():
+    chosen = sys.argv[1:] or all_tests()
+    groups = {group.__name__: group for group in CLASSES}
+    suite = unittest.TestSuite(groups[name.split(".")[0]](name.split(".")[1]) for name in chosen)
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    sys.exit(0 if result.wasSuccessful() and result.testsRun == len(chosen) else 1)
+
+
+if __name__ == "__main__":
+    main()
