@@ -15,7 +15,9 @@ namespace {
 constexpr std::uint64_t kProgramBytes = 40 * kMiB;
 constexpr std::size_t kLargestSlotBytes = 24 * kMiB;
 constexpr std::size_t kLargestWindowBytes = 8 * kMiB;
+/// At least; more where memory allows, so that a held tensor's result does not wait for the disk.
 constexpr std::size_t kWindows = 4;
+constexpr std::size_t kMostWindows = 16;
 constexpr std::size_t kFewestSlots = 3;
 
 std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
@@ -84,8 +86,9 @@ BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes,
   while (sizes.window_bytes > kMiB && kWindows * sizes.window_bytes + kFewestSlots * needs.smallest_slot_bytes > available) {
     sizes.window_bytes -= kMiB;
   }
-  sizes.num_windows = kWindows;
-  const std::uint64_t for_slots = available - kWindows * sizes.window_bytes;
+  sizes.num_windows = std::clamp<std::uint64_t>(available / 8 / sizes.window_bytes, kWindows, kMostWindows);
+  if (sizes.num_windows * sizes.window_bytes + kFewestSlots * needs.smallest_slot_bytes > available) sizes.num_windows = kWindows;
+  const std::uint64_t for_slots = available - sizes.num_windows * sizes.window_bytes;
   sizes.slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes,
                                            std::min<std::size_t>(kLargestSlotBytes, round_down(for_slots / 6, kDirectAlignment)));
   sizes.slot_bytes = std::min<std::size_t>(sizes.slot_bytes, round_down(for_slots / kFewestSlots, kDirectAlignment));

@@ -7,12 +7,22 @@
 
 namespace moeweld::exec {
 
+namespace {
+
+/// Two: while one waits for the disk the other digests, and the disk never runs dry.
+constexpr int kWriterThreads = 2;
+
+}  // namespace
+
 WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
                            IoMode mode, BufferPool& windows)
     : storage_(storage), plan_(plan), runs_(runs), directory_(directory), mode_(mode), windows_(windows) {
-  for (const plan::FileRun& run : runs_) digests_.push_back({run, {}});
-  if (!runs_.empty()) position_ = runs_.front().begin;
-  thread_ = std::thread([this] { this->run(); });
+  for (const plan::FileRun& run : runs_) {
+    digests_.push_back({run, std::vector<Digest>(round_up(run.end - run.begin, kDigestChunkBytes) / kDigestChunkBytes)});
+  }
+  if (runs_.empty()) return;
+  position_ = runs_.front().begin;
+  for (int i = 0; i < kWriterThreads; ++i) threads_.emplace_back([this] { this->run(); });
 }
 
 WindowWriter::~WindowWriter() {
@@ -22,7 +32,9 @@ WindowWriter::~WindowWriter() {
     abandoned_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
 }
 
 std::span<std::byte> WindowWriter::reserve(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes) {
@@ -51,6 +63,7 @@ void WindowWriter::commit(std::uint64_t num_bytes) {
 void WindowWriter::submit() {
   {
     const std::lock_guard lock(mutex_);
+    current_.begin = position_ - current_.size;
     pending_.push_back(std::move(current_));
   }
   current_ = {};
@@ -65,7 +78,7 @@ void WindowWriter::finish() {
   }
   changed_.notify_all();
   const auto start = std::chrono::steady_clock::now();
-  thread_.join();
+  for (std::thread& thread : threads_) thread.join();
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (failure_) std::rethrow_exception(failure_);
   if (!complete) throw Error(ErrorCode::kInternal, "a rank ended before it had written its share");
@@ -77,6 +90,7 @@ std::uint64_t WindowWriter::written_bytes() const {
 }
 
 void WindowWriter::run() {
+  OpenFiles files;
   try {
     while (true) {
       Window window;
@@ -88,30 +102,32 @@ void WindowWriter::run() {
         window = std::move(pending_.front());
         pending_.pop_front();
       }
-      write(window);
+      write(window, files);
       {
         const std::lock_guard lock(mutex_);
         written_bytes_ += window.size;
       }
       windows_.release(std::move(window.buffer));
     }
-    for (auto& [index, file] : files_) file->sync();
+    for (auto& [index, file] : files) file->sync();
   } catch (...) {
     const std::lock_guard lock(mutex_);
-    failure_ = std::current_exception();
+    if (!failure_) failure_ = std::current_exception();
     // Whoever waits for a window would wait for ever.
     windows_.close();
   }
 }
 
-void WindowWriter::write(const Window& window) {
+void WindowWriter::write(const Window& window, OpenFiles& files) {
   const std::span<const std::byte> bytes(window.buffer.data(), window.size);
   // Windows start on digest chunks: runs do, and a window is a whole number of them.
+  std::vector<Digest>& digests = digests_[window.run].digests;
+  const std::uint64_t first_chunk = (window.begin - runs_[window.run].begin) / kDigestChunkBytes;
   for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
-    digests_[window.run].digests.push_back(digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin))));
+    digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
   }
   const std::uint32_t index = runs_[window.run].file;
-  std::unique_ptr<OutputFile>& file = files_[index];
+  std::unique_ptr<OutputFile>& file = files[index];
   if (!file) file = storage_.open_output(directory_ + "/" + plan_.output_files[index].name, mode_);
   const std::uint64_t aligned = round_down(window.size, kDirectAlignment);
   if (aligned != 0) file->write(window.begin, bytes.first(aligned));

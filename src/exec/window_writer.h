@@ -1,5 +1,5 @@
 #pragma once
-/// Assembles a rank's share of the output in aligned windows and writes each, with its digests, in a thread of its own.
+/// Assembles a rank's share of the output in aligned windows; threads of their own digest and write them.
 
 #include <condition_variable>
 #include <cstdint>
@@ -59,9 +59,11 @@ class WindowWriter {
     std::uint64_t begin = 0;  // in the file
     std::uint64_t size = 0;
   };
+  /// Files that one thread has open.
+  using OpenFiles = std::map<std::uint32_t, std::unique_ptr<OutputFile>>;
   void submit();
   void run();
-  void write(const Window& window);
+  void write(const Window& window, OpenFiles& files);
 
   Storage& storage_;
   const plan::MergePlan& plan_;
@@ -82,9 +84,8 @@ class WindowWriter {
   bool stop_ = false;
   bool abandoned_ = false;
   std::uint64_t written_bytes_ = 0;
-  std::map<std::uint32_t, std::unique_ptr<OutputFile>> files_;  // writer thread only
-  std::vector<RunDigests> digests_;                             // writer thread until it ends
-  std::thread thread_;
+  std::vector<RunDigests> digests_;  // sized at the start; every window fills its own entries
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace moeweld::exec
