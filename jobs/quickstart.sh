@@ -53,8 +53,8 @@ else
   rm -rf "$models"
   seed=0
   for name in base story code chat; do
-    /usr/bin/python3 tests/tools/tiny_models.py "$models/$name" --family llama --seed $((seed += 1)) --layers 8 --hidden 256 --intermediate 704 \
-      --vocab 2048 --heads 8 --kv-heads 4 --tied
+    /usr/bin/python3 tests/tools/tiny_models.py "$models/$name" --family llama --seed $((seed += 1)) --layers 30 --hidden 128 --intermediate 352 \
+      --vocab 20480 --heads 4 --kv-heads 2 --tied
   done
   echo generated >"$models/origin.txt"
 fi

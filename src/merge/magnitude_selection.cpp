@@ -37,36 +37,58 @@ std::uint32_t hash_key(const Task& task, int input) {
   return mix32(static_cast<std::uint32_t>(task.tensor_key) ^ mix32(static_cast<std::uint32_t>(task.tensor_key >> 32) + static_cast<std::uint32_t>(input)));
 }
 
-/// Adds one tile's keys to the histogram of the digit that the search is at.
+/// Which keys the digit that a search is at is counted of: those equal to `known` after a shift.
+struct Filter {
+  int shift = 0;
+  std::uint64_t known = 0;
+};
+Filter filter_of(const Search& search, std::uint64_t digits) {
+  if (search.stage >= digits) return {0, search.magnitude};
+  const int shift = static_cast<int>(16 * (digits - search.stage));
+  return {shift, search.magnitude >> shift};
+}
+
+/// First digit: every key counts.
 template <typename Key>
-void count_digit(const Search& search, std::uint64_t digits, std::uint32_t key_salt, const Key* keys, std::uint64_t first_index, std::size_t num,
-                 std::uint64_t* bins) {
-  if (search.stage == 0) {
-    const int shift = static_cast<int>(16 * (digits - 1));
-    for (std::size_t i = 0; i < num; ++i) ++bins[keys[i] >> shift];
-    return;
-  }
+void count_first_digit(std::uint64_t digits, const Key* keys, std::size_t num, std::uint64_t* bins) {
+  const int shift = static_cast<int>(16 * (digits - 1));
+  for (std::size_t i = 0; i < num; ++i) ++bins[keys[i] >> shift];
+}
+
+/// Later digits of the magnitude, then of the hash, then the index's high half, for keys that passed the filter.
+template <typename Key>
+void count_later_digit(const Search& search, std::uint64_t digits, std::uint32_t key_salt, const Key* keys, const Key* places, std::uint64_t first_index,
+                       std::size_t num, std::uint64_t* bins) {
   if (search.stage < digits) {
-    const int shift = static_cast<int>(16 * (digits - search.stage));  // digits above this bit are known
-    const Key known = static_cast<Key>(search.magnitude >> shift);
-    for (std::size_t i = 0; i < num; ++i) {
-      if ((keys[i] >> shift) == known) ++bins[(keys[i] >> (shift - 16)) & 0xFFFF];
-    }
+    const int shift = static_cast<int>(16 * (digits - 1 - search.stage));
+    for (std::size_t i = 0; i < num; ++i) ++bins[(keys[i] >> shift) & 0xFFFF];
     return;
   }
-  const auto bound = static_cast<Key>(search.magnitude);
   const std::uint32_t salt = hash_salt(key_salt, first_index);
   for (std::size_t i = 0; i < num; ++i) {
-    if (keys[i] != bound) continue;
-    const std::uint32_t hash = mix32(static_cast<std::uint32_t>(first_index + i) ^ salt);
+    const std::uint32_t hash = mix32(static_cast<std::uint32_t>(first_index + places[i]) ^ salt);
     if (search.stage == digits) {
       ++bins[hash >> 16];
     } else if (search.stage == digits + 1) {
       if ((hash >> 16) == (search.hash >> 16)) ++bins[hash & 0xFFFF];
     } else if (hash == search.hash) {
-      ++bins[std::min<std::uint64_t>((first_index + i) >> 32, MagnitudeSelection::kBins - 1)];
+      ++bins[std::min<std::uint64_t>((first_index + places[i]) >> 32, MagnitudeSelection::kBins - 1)];
     }
   }
+}
+
+/// Arrays of one tile, on the stack of the thread that measures.
+template <typename Key>
+struct TileKeys {
+  alignas(64) Key keys[kTileElements + kFindSlack];
+  alignas(64) Key places[kTileElements + kFindSlack];
+};
+
+/// Drops what lies in the padding behind the tensor's end.
+template <typename Key>
+std::size_t without_padding(const Key* places, std::size_t found, std::size_t valid) {
+  while (found != 0 && places[found - 1] >= valid) --found;
+  return found;
 }
 
 }  // namespace
@@ -102,35 +124,51 @@ std::vector<std::size_t> MagnitudeSelection::open_searches(const Decisions& deci
 
 void MagnitudeSelection::measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts) const {
   const std::vector<std::size_t> open = open_searches(decisions);
-  std::vector<Search> searches;
-  for (const std::size_t index : open) searches.push_back(load(decisions, index));
   const std::uint64_t digits = magnitude_digits(task_);
   const auto base = static_cast<std::size_t>(task_.base_index);
-  const auto count = [&](std::size_t i, const auto* keys, std::uint64_t first, std::size_t num) {
-    count_digit(searches[i], digits, hash_key(task_, inputs_[open[i]]), keys, first, num, counts.data() + i * kBins);
+  const auto count_tile = [&](std::size_t i, auto& tile, std::uint64_t first, std::size_t valid, const auto& all_keys, const auto& find) {
+    const Search search = load(decisions, open[i]);
+    std::uint64_t* bins = counts.data() + i * kBins;
+    if (search.stage == 0) {
+      all_keys(tile.keys);
+      count_first_digit(digits, tile.keys, valid, bins);
+      return;
+    }
+    const Filter filter = filter_of(search, digits);
+    const std::size_t found = without_padding(tile.places, find(filter, tile.keys, tile.places), valid);
+    count_later_digit(search, digits, hash_key(task_, inputs_[open[i]]), tile.keys, tile.places, first, found, bins);
   };
   for_padded(task_, block, nullptr, 0, [&](const Elements& part, std::size_t valid, std::byte*) {
     // Padding must not be counted: `valid` elements are the tensor's.
     const auto in_tile = [&](std::size_t offset, std::size_t num) { return valid > offset ? std::min(num, valid - offset) : 0; };
     if (!computes_in_float64(task_.output_dtype) && all_inputs_are(task_, DType::kBF16)) {
-      alignas(64) std::uint32_t keys[kTileElements];
+      TileKeys<std::uint32_t> tile;
       const auto* base_data = reinterpret_cast<const std::uint16_t*>(part.inputs[base]);
       for (std::size_t offset = 0; offset < part.num_elements; offset += kTileElements) {
         const std::size_t num = std::min(kTileElements, part.num_elements - offset);
         for (std::size_t i = 0; i < open.size(); ++i) {
-          const auto* term = reinterpret_cast<const std::uint16_t*>(part.inputs[static_cast<std::size_t>(inputs_[open[i]])]);
-          magnitude_keys_bf16(term + offset, base_data + offset, num, keys);
-          count(i, keys, part.first_element + offset, in_tile(offset, num));
+          const auto* term = reinterpret_cast<const std::uint16_t*>(part.inputs[static_cast<std::size_t>(inputs_[open[i]])]) + offset;
+          count_tile(
+              i, tile, part.first_element + offset, in_tile(offset, num),
+              [&](std::uint32_t* keys) { magnitude_keys_bf16(term, base_data + offset, num, keys); },
+              [&](const Filter& filter, std::uint32_t* keys, std::uint32_t* places) {
+                return find_keys_bf16(term, base_data + offset, num, filter.shift, static_cast<std::uint32_t>(filter.known), keys, places);
+              });
         }
       }
       return;
     }
     const auto decoded = [&]<typename T, typename Key>(T, Key) {
-      std::array<Key, kTileElements> keys;
+      TileKeys<Key> tile;
       for_decoded_tiles<T>(task_, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+        const auto* base_data = static_cast<const T*>(tiles[base]);
         for (std::size_t i = 0; i < open.size(); ++i) {
-          magnitude_keys(static_cast<const T*>(tiles[static_cast<std::size_t>(inputs_[open[i]])]), static_cast<const T*>(tiles[base]), num, keys.data());
-          count(i, keys.data(), part.first_element + offset, in_tile(offset, num));
+          const auto* term = static_cast<const T*>(tiles[static_cast<std::size_t>(inputs_[open[i]])]);
+          count_tile(
+              i, tile, part.first_element + offset, in_tile(offset, num), [&](Key* keys) { magnitude_keys(term, base_data, num, keys); },
+              [&](const Filter& filter, Key* keys, Key* places) {
+                return find_keys(term, base_data, num, filter.shift, static_cast<Key>(filter.known), keys, places);
+              });
         }
       });
     };

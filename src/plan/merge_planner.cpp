@@ -54,7 +54,11 @@ class MergePlanner {
     check_tokenizer();
     problems_.throw_if_any();
 
-    lay_out(arrange(std::move(tensors), donor().catalog.family, layout()), options_, plan_);
+    const model::Family* family = donor().catalog.family;
+    if (options_.layout == config::Layout::kFused && (family == nullptr || family->fused.empty())) {
+      plan_.notes.push_back("--layout fused has no effect: the model has no experts that could be fused");
+    }
+    lay_out(arrange(std::move(tensors), family, layout()), options_, plan_);
     describe();
     add_files();
     problems_.throw_if_any();
@@ -103,17 +107,34 @@ class MergePlanner {
     tensors.push_back({tensor.key, std::move(operation)});
   }
 
+  /// Rows that every embedding and head of every model has.
+  std::uint64_t common_rows() {
+    if (!common_rows_) {
+      std::uint64_t rows = std::numeric_limits<std::uint64_t>::max();
+      for (const MatchedTensor& tensor : matching_.tensors) {
+        if (!is_vocabulary(tensor)) continue;
+        for (const CatalogEntry* entry : tensor.inputs) rows = std::min(rows, entry->shape.at(0));
+      }
+      common_rows_ = rows;
+    }
+    return *common_rows_;
+  }
+
   /// The donor's shape; the common rows of truncated embeddings.
   Shape common_shape(const MatchedTensor& tensor) {
     const auto donor_index = static_cast<std::size_t>(tensor.slice->donor);
     Shape shape = tensor.inputs[donor_index]->shape;
+    // Embedding and head keep the same rows, whichever of them is the shortest.
+    if (options_.unsafe_truncate_embeddings && is_vocabulary(tensor) && common_rows() < shape.at(0)) {
+      shape[0] = common_rows();
+      truncated_ = true;
+    }
     for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
       const Shape& other = tensor.inputs[i]->shape;
       if (other == shape) continue;
       const bool rows_only = shape.size() == other.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), other.begin() + 1);
       const bool vocabulary = is_vocabulary(tensor) && rows_only;
       if (vocabulary && options_.unsafe_truncate_embeddings) {
-        if (other[0] < shape[0]) shape[0] = other[0];
         truncated_ = true;
         continue;
       }
@@ -121,12 +142,12 @@ class MergePlanner {
                   Problem{ErrorCode::kInvalidInput,
                           "is " + to_string(tensor.inputs[donor_index]->shape) + " in '" + input_of(tensor, donor_index).label + "' and " + to_string(other) + " in '" +
                               input_of(tensor, i).label + "'." +
-                              (vocabulary ? " The models have unlike vocabularies; merging those comes with a later version. --unsafe-truncate-embeddings keeps the common "
+                              (vocabulary ? " The models have unlike vocabularies; merging those (tokenizer_source) comes with a later version. --unsafe-truncate-embeddings keeps the common "
                                             "rows, which is right only where token ids mean the same."
                                           : " Only tensors of equal shapes can be merged."),
                           input_of(tensor, i).checkpoint->directory, 0, tensor.name});
     }
-    if (truncated_ && is_vocabulary(tensor) && tensor.key.role != "lm_head") vocabulary_rows_ = shape[0];
+    if (truncated_) vocabulary_rows_ = common_rows();
     return shape;
   }
 
@@ -247,7 +268,7 @@ class MergePlanner {
       plan_.notes.push_back("dtype does not change the arithmetic, which is at least float32; out_dtype decides the output");
     }
     if (num_copied_ != 0) plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
-    if (truncated_) plan_.warnings.push_back("--unsafe-truncate-embeddings: only the first " + std::to_string(vocabulary_rows_.value_or(0)) + " rows of the vocabulary are kept; token ids must mean the same in all models");
+    if (truncated_) plan_.warnings.push_back("--unsafe-truncate-embeddings: only the first " + std::to_string(*vocabulary_rows_) + " rows of the vocabulary are kept; token ids must mean the same in all models");
     for (const InputModel& input : inputs_->all()) {
       for (const std::string& note : input.checkpoint->notes) plan_.notes.push_back(input.label + ": " + note);
       for (const std::string& difference : model::config_differences(donor().checkpoint->config, input.checkpoint->config)) {
@@ -284,6 +305,7 @@ class MergePlanner {
   Matching matching_;
   MergePlan plan_;
   const formats::Checkpoint* tokenizer_ = nullptr;
+  std::optional<std::uint64_t> common_rows_;
   std::optional<std::uint64_t> vocabulary_rows_;
   bool truncated_ = false;
   std::size_t num_copied_ = 0;

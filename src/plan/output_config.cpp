@@ -1,5 +1,8 @@
 #include "plan/output_config.h"
 
+#include <algorithm>
+
+#include "moeweld/base/error.h"
 #include "moeweld/model/model_config.h"
 
 namespace moeweld::plan {
@@ -8,14 +11,32 @@ namespace {
 
 using formats::Json;
 
-/// Output layer → layer of the source that gives the slice its tensors.
-std::vector<int> source_layers(const Module& module) {
+/// Output layer → layer of the donor's config.json that describes it: the same layer of the source that gives the slice its tensors, or, where that is a deeper model, the donor's last.
+std::vector<int> source_layers(const Module& module, int num_donor_layers) {
   std::vector<int> result;
   for (const Slice& slice : module.slices) {
-    const SliceSource& donor = slice.sources[static_cast<std::size_t>(slice.donor)];
-    for (int layer = 0; layer < slice.num_layers; ++layer) result.push_back(donor.first_layer + layer);
+    const SliceSource& source = slice.sources[static_cast<std::size_t>(slice.donor)];
+    for (int layer = 0; layer < slice.num_layers; ++layer) result.push_back(std::min(source.first_layer + layer, std::max(0, num_donor_layers - 1)));
   }
   return result;
+}
+
+int num_layers_of(const InputModel& donor) {
+  int result = 0;
+  for (const auto& [prefix, count] : donor.catalog.num_layers) result = std::max(result, count);
+  return result;
+}
+
+/// A Mixtral without head_dim crashes its readers where rope is scaled.
+void write_head_dim(Json& config, const std::string& path) {
+  if (config.contains("head_dim") && config["head_dim"].is_number_integer()) return;
+  const auto positive = [&](const char* key) {
+    if (!config.contains(key) || !config[key].is_number_integer() || config[key].get<std::int64_t>() < 1) {
+      throw Error(ErrorCode::kInvalidInput, "has no usable '" + std::string(key) + "', a whole number of at least 1", path + "/config.json");
+    }
+    return config[key].get<std::int64_t>();
+  };
+  config["head_dim"] = positive("hidden_size") / positive("num_attention_heads");
 }
 
 void set_where_it_is(Json& config, const char* key, const Json& value) {
@@ -32,7 +53,7 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
   if (donor.reference.override_architecture) config["architectures"] = {*donor.reference.override_architecture};
   for (const Module& module : modules) {
     if (module.slices.empty() || module.slices.front().whole_model) continue;
-    const std::vector<int> layers = source_layers(module);
+    const std::vector<int> layers = source_layers(module, num_layers_of(donor));
     if (module.name == "default" || modules.size() == 1) {
       model::select_layers(config, layers, notes);
     } else if (const std::string key = module.name + "_layers"; config.contains(key)) {
@@ -47,10 +68,7 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
     config["tie_word_embeddings"] = !matching.has_head;
     const double default_theta = donor.catalog.family->name == "mixtral" ? 1e6 : 1e4;
     model::write_rope(config, model::read_rope(config, default_theta));
-    // transformers 5 writes num_local_experts; a Mixtral without head_dim crashes where its rope is scaled.
-    if (donor.catalog.family->name == "mixtral" && !(config.contains("head_dim") && config["head_dim"].is_number_integer())) {
-      config["head_dim"] = config["hidden_size"].get<std::int64_t>() / config["num_attention_heads"].get<std::int64_t>();
-    }
+    if (donor.catalog.family->name == "mixtral") write_head_dim(config, donor.checkpoint->directory);
   }
   return config;
 }

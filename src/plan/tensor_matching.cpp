@@ -47,10 +47,16 @@ class Matcher {
   }
 
   Matching run() {
+    bool all_well = true;
     for (std::size_t module = 0; module < modules_.size(); ++module) {
-      if (check_module(module)) match_module(module);
+      if (check_module(module)) {
+        match_module(module);
+      } else {
+        all_well = false;
+      }
     }
-    account_for_all();
+    // What a refused module would have used is not lost.
+    if (all_well) account_for_all();
     groups_.report(problems_);
     return std::move(matching_);
   }

@@ -90,6 +90,34 @@ void KeysBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t 
   Keys<Bf16Source, float>(term, base, num, keys);
 }
 
+template <class Source, typename T, typename Key>
+std::size_t Find(const void* term, const void* base, std::size_t num, int shift, Key known, Key* keys, Key* places) {
+  const hn::ScalableTag<T> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  const Source terms(term);
+  const Source bases(base);
+  const auto wanted = hn::Set(du, known);
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
+    const auto key = hn::BitCast(du, MagnitudeKey(d, hn::Sub(terms.Load(d, i), bases.Load(d, i))));
+    const auto match = hn::Eq(hn::ShiftRightSame(key, shift), wanted);
+    if (hn::AllFalse(du, match)) continue;
+    hn::CompressStore(hn::Iota(du, static_cast<Key>(i)), match, du, places + found);
+    found += hn::CompressStore(key, match, du, keys + found);
+  }
+  return found;
+}
+std::size_t FindFloat(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places) {
+  return Find<PlainSource<float>, float>(term, base, num, shift, known, keys, places);
+}
+std::size_t FindDouble(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places) {
+  return Find<PlainSource<double>, double>(term, base, num, shift, known, keys, places);
+}
+std::size_t FindBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                     std::uint32_t* places) {
+  return Find<Bf16Source, float>(term, base, num, shift, known, keys, places);
+}
+
 void KeptFloat(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t low, double* target) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<double> dd;
@@ -120,6 +148,9 @@ HWY_EXPORT(ElectBf16);
 HWY_EXPORT(KeysFloat);
 HWY_EXPORT(KeysDouble);
 HWY_EXPORT(KeysBf16);
+HWY_EXPORT(FindFloat);
+HWY_EXPORT(FindDouble);
+HWY_EXPORT(FindBf16);
 HWY_EXPORT(KeptFloat);
 HWY_EXPORT(KeptDouble);
 
@@ -134,6 +165,16 @@ void magnitude_keys(const double* term, const double* base, std::size_t num, std
 }
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
   HWY_DYNAMIC_DISPATCH(KeysBf16)(term, base, num, keys);
+}
+std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places) {
+  return HWY_DYNAMIC_DISPATCH(FindFloat)(term, base, num, shift, known, keys, places);
+}
+std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places) {
+  return HWY_DYNAMIC_DISPATCH(FindDouble)(term, base, num, shift, known, keys, places);
+}
+std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                           std::uint32_t* places) {
+  return HWY_DYNAMIC_DISPATCH(FindBf16)(term, base, num, shift, known, keys, places);
 }
 void kept_deltas(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t low, double* target) {
   HWY_DYNAMIC_DISPATCH(KeptFloat)(rule, term, base, num, low, target);

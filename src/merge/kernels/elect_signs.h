@@ -33,6 +33,15 @@ void magnitude_keys(const float* term, const float* base, std::size_t num, std::
 void magnitude_keys(const double* term, const double* base, std::size_t num, std::uint64_t* keys);
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys);
 
+/// Finds the elements whose key, shifted right by `shift`, equals `known`: their keys and their places, both ascending in place. Returns how many. The arrays have room for num entries
+/// and one vector.
+std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places);
+std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places);
+std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                           std::uint32_t* places);
+/// Room beyond num that find_keys needs: the longest vector.
+constexpr std::size_t kFindSlack = 64;
+
 /// target[i] = x_i − b_i where the rule keeps it, else 0, as float64.
 void kept_deltas(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t first_low, double* target);
 void kept_deltas(const KeepRule& rule, const double* term, const double* base, std::size_t num, std::uint32_t first_low, double* target);
