@@ -31,11 +31,16 @@ function(moeweld_module name)
 endfunction()
 
 # moeweld_unit_test(MODULE SOURCES a_test.cpp LINK libraries): one GoogleTest program, unit_<MODULE>, label unit.
+# The target unit_tests builds all of them.
 function(moeweld_unit_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_executable(unit_${name} ${ARG_SOURCES})
   target_include_directories(unit_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(unit_${name} PRIVATE ${ARG_LINK} moeweld_warnings GTest::gmock GTest::gtest_main)
+  if(NOT TARGET unit_tests)
+    add_custom_target(unit_tests)
+  endif()
+  add_dependencies(unit_tests unit_${name})
   add_test(NAME unit_${name} COMMAND unit_${name})
   set_tests_properties(unit_${name} PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()

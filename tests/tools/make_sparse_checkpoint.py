@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Makes checkpoints that are real but for their data: every tensor's name, dtype and shape, files of full size that are one hole.
+
+make_sparse_checkpoint.py deepseek-v3 OUT       61 layers, 256 routed experts and one shared, MLA, the layer that predicts a second token; bfloat16
+make_sparse_checkpoint.py mixtral-8x22b OUT
+
+Needs the standard library and a file system that knows holes; a terabyte takes some megabytes.
+"""
+
+import argparse
+import json
+import os
+import struct
+
+ELEMENT_BYTES = {"BF16": 2, "F32": 4}
+
+
+def deepseek_v3():
+    hidden, heads = 7168, 128
+    config = {
+        "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "attention_bias": False, "bos_token_id": 0, "eos_token_id": 1,
+        "first_k_dense_replace": 3, "hidden_act": "silu", "hidden_size": hidden, "intermediate_size": 18432, "kv_lora_rank": 512,
+        "max_position_embeddings": 163840, "moe_intermediate_size": 2048, "moe_layer_freq": 1, "n_group": 8, "n_routed_experts": 256,
+        "n_shared_experts": 1, "norm_topk_prob": True, "num_attention_heads": heads, "num_experts_per_tok": 8, "num_hidden_layers": 61,
+        "num_key_value_heads": heads, "num_nextn_predict_layers": 1, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+        "rms_norm_eps": 1e-06, "rope_theta": 10000, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid", "tie_word_embeddings": False,
+        "topk_group": 4, "topk_method": "noaux_tc", "torch_dtype": "bfloat16", "use_cache": True, "v_head_dim": 128, "vocab_size": 129280,
+    }
+
+    def feed_forward(prefix, intermediate):
+        yield prefix + "gate_proj.weight", [intermediate, hidden], "BF16"
+        yield prefix + "up_proj.weight", [intermediate, hidden], "BF16"
+        yield prefix + "down_proj.weight", [hidden, intermediate], "BF16"
+
+    def layer(index):
+        prefix = "model.layers.%d." % index
+        yield prefix + "input_layernorm.weight", [hidden], "BF16"
+        attention = prefix + "self_attn."
+        yield attention + "q_a_proj.weight", [1536, hidden], "BF16"
+        yield attention + "q_a_layernorm.weight", [1536], "BF16"
+        yield attention + "q_b_proj.weight", [heads * (128 + 64), 1536], "BF16"
+        yield attention + "kv_a_proj_with_mqa.weight", [512 + 64, hidden], "BF16"
+        yield attention + "kv_a_layernorm.weight", [512], "BF16"
+        yield attention + "kv_b_proj.weight", [heads * (128 + 128), 512], "BF16"
+        yield attention + "o_proj.weight", [hidden, heads * 128], "BF16"
+        yield prefix + "post_attention_layernorm.weight", [hidden], "BF16"
+        if index < 3:
+            yield from feed_forward(prefix + "mlp.", 18432)
+            return
+        yield prefix + "mlp.gate.weight", [256, hidden], "BF16"
+        yield prefix + "mlp.gate.e_score_correction_bias", [256], "F32"
+        for expert in range(256):
+            yield from feed_forward(prefix + "mlp.experts.%d." % expert, 2048)
+        yield from feed_forward(prefix + "mlp.shared_experts.", 2048)
+
+    def tensors():
+        yield "model.embed_tokens.weight", [129280, hidden], "BF16"
+        for index in range(61):
+            yield from layer(index)
+        yield from layer(61)
+        prediction = "model.layers.61."
+        yield prediction + "embed_tokens.weight", [129280, hidden], "BF16"
+        yield prediction + "enorm.weight", [hidden], "BF16"
+        yield prediction + "hnorm.weight", [hidden], "BF16"
+        yield prediction + "eh_proj.weight", [hidden, 2 * hidden], "BF16"
+        yield prediction + "shared_head.norm.weight", [hidden], "BF16"
+        yield prediction + "shared_head.head.weight", [129280, hidden], "BF16"
+        yield "model.norm.weight", [hidden], "BF16"
+        yield "lm_head.weight", [129280, hidden], "BF16"
+
+    return config, list(tensors()), 163
+
+
+def mixtral_8x22b():
+    hidden, intermediate, layers, heads, kv_heads, vocab = 6144, 16384, 56, 48, 8, 32000
+    config = {
+        "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "attention_dropout": 0.0, "bos_token_id": 1, "eos_token_id": 2,
+        "hidden_act": "silu", "hidden_size": hidden, "initializer_range": 0.02, "intermediate_size": intermediate, "max_position_embeddings": 65536,
+        "num_attention_heads": heads, "num_experts_per_tok": 2, "num_hidden_layers": layers, "num_key_value_heads": kv_heads,
+        "num_local_experts": 8, "output_router_logits": False, "rms_norm_eps": 1e-05, "rope_theta": 1000000, "router_aux_loss_coef": 0.001,
+        "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_cache": True, "vocab_size": vocab,
+    }
+
+    def tensors():
+        yield "model.embed_tokens.weight", [vocab, hidden], "BF16"
+        for index in range(layers):
+            prefix = "model.layers.%d." % index
+            yield prefix + "input_layernorm.weight", [hidden], "BF16"
+            for name, rows, columns in (("q", heads * 128, hidden), ("k", kv_heads * 128, hidden), ("v", kv_heads * 128, hidden),
+                                        ("o", hidden, heads * 128)):
+                yield prefix + "self_attn.%s_proj.weight" % name, [rows, columns], "BF16"
+            yield prefix + "post_attention_layernorm.weight", [hidden], "BF16"
+            yield prefix + "block_sparse_moe.gate.weight", [8, hidden], "BF16"
+            for expert in range(8):
+                for name, rows, columns in (("w1", intermediate, hidden), ("w2", hidden, intermediate), ("w3", intermediate, hidden)):
+                    yield prefix + "block_sparse_moe.experts.%d.%s.weight" % (expert, name), [rows, columns], "BF16"
+        yield "model.norm.weight", [hidden], "BF16"
+        yield "lm_head.weight", [vocab, hidden], "BF16"
+
+    return config, list(tensors()), 59
+
+
+MODELS = {"deepseek-v3": deepseek_v3, "mixtral-8x22b": mixtral_8x22b}
+
+
+def size_bytes(shape, dtype):
+    count = ELEMENT_BYTES[dtype]
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def write_sparse_file(path, tensors):
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape, dtype in tensors:
+        end = offset + size_bytes(shape, dtype)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + offset)
+
+
+def write_checkpoint(model, directory):
+    """Returns the number of bytes that the tensors would have."""
+    config, tensors, num_files = MODELS[model]()
+    os.makedirs(directory, exist_ok=True)
+    total = sum(size_bytes(shape, dtype) for _, shape, dtype in tensors)
+    parts, so_far = [[] for _ in range(num_files)], 0
+    for tensor in tensors:
+        parts[so_far * num_files // total].append(tensor)
+        so_far += size_bytes(tensor[1], tensor[2])
+    weight_map = {}
+    for index, part in enumerate(parts):
+        name = "model-%05d-of-%06d.safetensors" % (index + 1, num_files)
+        write_sparse_file(os.path.join(directory, name), part)
+        weight_map.update((tensor[0], name) for tensor in part)
+    for name, value in (("config.json", config), ("model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})):
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=sorted(MODELS))
+    parser.add_argument("out")
+    arguments = parser.parse_args()
+    print("%s: %.1f GB of tensors" % (arguments.out, write_checkpoint(arguments.model, arguments.out) / 1e9))
+
+
+if __name__ == "__main__":
+    main()
