@@ -58,12 +58,14 @@ class ExpertsReader {
       } else if (key == "dtype") {
         if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
       } else if (key == "layout") {
+        if (value.IsNull()) return true;
         const auto name = reader_.text(value, "layout");
         if (name == "per_expert") config_.layout = Layout::kPerExpert;
         else if (name == "fused") config_.layout = Layout::kFused;
         else if (name) reader_.problem(line, "layout must be per_expert or fused, not '" + printable(*name, 60) + "'");
       } else if (key == "shared_experts") {
-        if (!value.IsNull() && value.size() != 0) reader_.unsupported(line, "'shared_experts' come with a later version");
+        const bool is_empty = value.IsNull() || (value.IsSequence() && value.size() == 0);
+        if (!is_empty) reader_.unsupported(line, "'shared_experts' come with a later version");
       } else if (key == "rope") {
         if (!value.IsScalar() || value.Scalar() != "keep") reader_.unsupported(line, "'rope' other than keep comes with a later version");
       } else if (key == "moe_layers") {

@@ -38,9 +38,11 @@ void check_nesting(const std::string& text, const std::string& path) {
         else if (c == quote) quote = 0;
         continue;
       }
-      if (leading && c == '-') ++dashes;
-      else if (leading && (c == '?' || c == ':')) ++questions;
-      else if (c != ' ' && c != '\t' && c != '-') leading = false;
+      // Only an indicator with a blank behind it opens a level: a rule of dashes in a prompt or a template does not.
+      const bool is_indicator = leading && (i + 1 == end || text[i + 1] == ' ' || text[i + 1] == '\t');
+      if (is_indicator && c == '-') ++dashes;
+      else if (is_indicator && (c == '?' || c == ':')) ++questions;
+      else if (c != ' ' && c != '\t') leading = false;
       if (c == '#' && (i == begin || text[i - 1] == ' ')) break;
       if ((c == '"' || c == '\'') && (i == begin || std::string_view(" [{,:-").find(text[i - 1]) != std::string_view::npos)) quote = c;
       if (c == '[' || c == '{') ++brackets;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "config/yaml_document.h"
 #include "moeweld/base/text.h"
@@ -51,35 +52,40 @@ void YamlReader::note(int line, const std::string& message) { notes_.push_back("
 
 void YamlReader::read_map(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
                           const std::function<bool(const std::string&, const YAML::Node&)>& handle) {
+  std::set<std::string> seen;
+  read_entries(node, what, known, handle, seen);
+}
+
+void YamlReader::read_entries(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
+                              const std::function<bool(const std::string&, const YAML::Node&)>& handle, std::set<std::string>& seen) {
   if (!node.IsMap()) {
     problem(line_of(node), std::string(what) + " must be a mapping of keys to values");
     return;
   }
+  YAML::Node merged;
   for (const auto& pair : node) {
     const std::string& key = pair.first.Scalar();
     if (key == "<<") {
-      const YAML::Node merged = pair.second;
-      const auto read = [&](const YAML::Node& source) {
-        if (!source.IsMap()) {
-          problem(line_of(pair.first), "'<<' must be given a mapping");
-          return;
-        }
-        read_map(source, what, known, [&](const std::string& inner, const YAML::Node& value) { return node[inner] ? true : handle(inner, value); });
-      };
-      if (merged.IsSequence()) {
-        for (const YAML::Node& source : merged) read(source);
-      } else {
-        read(merged);
-      }
+      merged.reset(pair.second);
       continue;
     }
-    if (handle(key, pair.second)) continue;
+    if (!seen.insert(key).second || handle(key, pair.second)) continue;
     const std::string message = "unknown key '" + printable(key, 60) + "' in " + std::string(what) + "." + suggestion(key, known);
     if (options_.lenient) {
       warnings_.push_back(path_ + ":" + std::to_string(line_of(pair.first)) + ": " + message + " It is ignored (--lenient).");
     } else {
       problem(line_of(pair.first), message);
     }
+  }
+  // A mapping's own keys win over those it merges, and an earlier source over a later one.
+  const auto read_source = [&](const YAML::Node& source) {
+    if (source.IsMap()) read_entries(source, what, known, handle, seen);
+    else problem(line_of(source), "'<<' must be given a mapping, or a list of mappings");
+  };
+  if (merged.IsSequence()) {
+    for (const YAML::Node& source : merged) read_source(source);
+  } else if (!merged.IsNull()) {
+    read_source(merged);
   }
 }
 
@@ -135,6 +141,7 @@ std::optional<ModelReference> YamlReader::model(const YAML::Node& node, std::str
       const auto read_path = [&](const YAML::Node& part, std::string& path, std::optional<std::string>& revision) {
         if (part.IsScalar()) {
           const ModelReference parsed = parse_model_reference(part.Scalar());
+          if (parsed.lora) problem(line_of(part), "'" + printable(part.Scalar()) + "' is not the place for '+'; write lora: as a key of its own");
           path = parsed.path;
           revision = parsed.revision;
           return;

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,8 @@ class YamlReader {
   const std::string& path() const { return path_; }
 
  private:
+  void read_entries(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
+                    const std::function<bool(const std::string& key, const YAML::Node& value)>& handle, std::set<std::string>& seen);
   void check_parameter_name(const std::string& name, int line, const MethodInfo* method);
   std::optional<ParameterSetting> setting(const std::string& name, const YAML::Node& node);
   std::optional<ConditionalValue> conditional(const std::string& name, const YAML::Node& node);

@@ -72,7 +72,7 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
     auto& own = parts[index];
     fused.dtype = own.begin()->second.task.output_dtype;
     for (const auto& [place, operation] : own) fused.dtype = promote(fused.dtype, operation.task.output_dtype);
-    const Shape& matrix = own.begin()->second.task.shape;
+    const Shape matrix = own.begin()->second.task.shape;
     fused.shape = {own.size() / num_parts, matrix.at(0) * num_parts, matrix.at(1)};
     for (auto& [place, operation] : own) {
       if (operation.task.shape != matrix) {
