@@ -89,13 +89,14 @@ class ExpertsReader {
       reader_.problem(per_token_line, "experts_per_token is " + std::to_string(config_.experts_per_token) + ", but there are only " +
                                           std::to_string(config_.experts.size()) + " experts");
     }
-    if (experts_line != 0) check_prompts(experts_line);
+    if (experts_line != 0 && is_gate_mode_known_) check_prompts(experts_line);
     return std::move(config_);
   }
 
  private:
   void read_gate_mode(const YAML::Node& node) {
     const auto name = reader_.text(node, "gate_mode");
+    is_gate_mode_known_ = name.has_value();
     if (!name) return;
     std::vector<std::string> names;
     for (const GateName& gate : kGates) {
@@ -105,6 +106,7 @@ class ExpertsReader {
       if (!gate.implemented) reader_.unsupported(line_of(node), "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed by positive_token_ids are there");
       return;
     }
+    is_gate_mode_known_ = false;
     const auto near = nearest(*name, names);
     reader_.problem(line_of(node), "unknown gate_mode '" + printable(*name, 60) + "'." + (near ? " Did you mean '" + *near + "'?" : ""));
   }
@@ -190,6 +192,8 @@ class ExpertsReader {
 
   YamlReader& reader_;
   MoeConfig config_;
+  /// Which prompts an expert needs depends on it.
+  bool is_gate_mode_known_ = true;
 };
 
 }  // namespace

@@ -288,6 +288,7 @@ std::vector<ModelReference> MergeConfig::referenced_models() const {
   for (const OutputModule& module : modules) {
     for (const InputModel& input : module.models) add(input.model);
     for (const OutputSlice& slice : module.slices) {
+      if (slice.base_model) add(*slice.base_model);
       for (const InputSlice& source : slice.sources) add(source.model);
     }
   }

@@ -18,8 +18,8 @@ constexpr std::size_t kMaxNodes = 100'000;
   throw Error(Problem{ErrorCode::kInvalidConfig, std::move(message), path, line, {}});
 }
 
-/// yaml-cpp 0.7 recurses over nesting without a bound: brackets and compact "- - -" are bounded before it sees them. An upper bound is enough, so brackets in plain
-/// text count too; in quotes and comments they do not.
+/// yaml-cpp 0.7 recurses over nesting without a bound: brackets and compact "- - -" are bounded before it sees them. An upper bound is
+/// enough, so brackets in plain text count too; in quotes and comments they do not.
 void check_nesting(const std::string& text, const std::string& path) {
   constexpr int kMostBrackets = 64;
   int brackets = 0;
@@ -34,20 +34,26 @@ void check_nesting(const std::string& text, const std::string& path) {
     for (std::size_t i = begin; i < end; ++i) {
       const char c = text[i];
       if (quote != 0) {
-        if (c == '\\' && quote == '"') ++i;
-        else if (c == quote) quote = 0;
+        if (c == '\\' && quote == '"')
+          ++i;
+        else if (c == quote)
+          quote = 0;
         continue;
       }
       // Only an indicator with a blank behind it opens a level: a rule of dashes in a prompt or a template does not.
       const bool is_indicator = leading && (i + 1 == end || text[i + 1] == ' ' || text[i + 1] == '\t');
-      if (is_indicator && c == '-') ++dashes;
-      else if (is_indicator && (c == '?' || c == ':')) ++questions;
-      else if (c != ' ' && c != '\t') leading = false;
+      if (is_indicator && c == '-')
+        ++dashes;
+      else if (is_indicator && (c == '?' || c == ':'))
+        ++questions;
+      else if (c != ' ' && c != '\t')
+        leading = false;
       if (c == '#' && (i == begin || text[i - 1] == ' ')) break;
       if ((c == '"' || c == '\'') && (i == begin || std::string_view(" [{,:-").find(text[i - 1]) != std::string_view::npos)) quote = c;
       if (c == '[' || c == '{') ++brackets;
       if ((c == ']' || c == '}') && brackets > 0) --brackets;
-      if (brackets > kMostBrackets) refuse("lists and mappings are nested deeper than " + std::to_string(kMaxDepth) + " levels", path, line);
+      if (brackets > kMostBrackets)
+        refuse("lists and mappings are nested deeper than " + std::to_string(kMaxDepth) + " levels", path, line);
     }
     const bool is_marker = end - begin == 3 && text.compare(begin, 3, "---") == 0;
     if (!is_marker && (dashes > kMaxDepth || questions > kMaxDepth) && text.find_first_not_of("- \t\r", begin) < end) {
@@ -57,7 +63,8 @@ void check_nesting(const std::string& text, const std::string& path) {
     if (begin + indent < end) {
       while (!indents.empty() && indents.back() >= indent) indents.pop_back();
       indents.push_back(indent);
-      if (indents.size() > 4 * kMaxDepth) refuse("the text is indented deeper than " + std::to_string(4 * kMaxDepth) + " levels", path, line);
+      if (indents.size() > 4 * kMaxDepth)
+        refuse("the text is indented deeper than " + std::to_string(4 * kMaxDepth) + " levels", path, line);
     }
     begin = end + 1;
     ++line;
@@ -69,8 +76,10 @@ class TreeCheck {
   explicit TreeCheck(const std::string& path) : path_(path) {}
 
   void visit(const YAML::Node& node, int depth) {
-    if (++num_nodes_ > kMaxNodes) refuse("the text expands to more than " + std::to_string(kMaxNodes) + " values; are aliases nested in each other?", path_);
-    if (depth > kMaxDepth) refuse("lists and mappings are nested deeper than " + std::to_string(kMaxDepth) + " levels", path_, line_of(node));
+    if (++num_nodes_ > kMaxNodes)
+      refuse("the text expands to more than " + std::to_string(kMaxNodes) + " values; are aliases nested in each other?", path_);
+    if (depth > kMaxDepth)
+      refuse("lists and mappings are nested deeper than " + std::to_string(kMaxDepth) + " levels", path_, line_of(node));
     if (node.IsSequence()) {
       for (const YAML::Node& child : node) visit(child, depth + 1);
     } else if (node.IsMap()) {
@@ -78,7 +87,8 @@ class TreeCheck {
       for (const auto& pair : node) {
         if (!pair.first.IsScalar()) refuse("a key is not plain text", path_, line_of(pair.first));
         if (!keys.insert(pair.first.Scalar()).second) {
-          refuse("key '" + printable(pair.first.Scalar()) + "' is here twice in one mapping; which one is meant?", path_, line_of(pair.first));
+          refuse("key '" + printable(pair.first.Scalar()) + "' is here twice in one mapping; which one is meant?", path_,
+                 line_of(pair.first));
         }
         visit(pair.second, depth + 1);
       }
@@ -95,7 +105,8 @@ class TreeCheck {
 int line_of(const YAML::Node& node) { return node.Mark().is_null() ? 0 : node.Mark().line + 1; }
 
 YAML::Node load_yaml_document(const std::string& text, const std::string& path) {
-  if (text.size() > kMaxBytes) refuse("has " + std::to_string(text.size()) + " bytes; a configuration has at most " + std::to_string(kMaxBytes), path);
+  if (text.size() > kMaxBytes)
+    refuse("has " + std::to_string(text.size()) + " bytes; a configuration has at most " + std::to_string(kMaxBytes), path);
   if (!is_utf8(text)) refuse("is not UTF-8 text", path);
   if (text.find('\0') != std::string::npos) refuse("holds a NUL byte, so it is not a YAML text", path);
   check_nesting(text, path);
@@ -106,15 +117,19 @@ YAML::Node load_yaml_document(const std::string& text, const std::string& path) 
     }
     if (documents.empty()) refuse("holds no configuration", path);
     if (documents.size() > 1) {
-      throw Error(Problem{ErrorCode::kUnsupported,
-                          "a second document starts here; several configurations in one file come with a later version. Put each in a file of its own.", path,
-                          line_of(documents[1]), {}});
+      throw Error(Problem{
+          ErrorCode::kUnsupported,
+          "a second document starts here; several configurations in one file come with a later version. Put each in a file of its own.",
+          path,
+          line_of(documents[1]),
+          {}});
     }
     TreeCheck(path).visit(documents.front(), 0);
     return documents.front();
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 0 : error.mark.line + 1;
-    refuse("is not valid YAML: " + printable(error.msg) + (line != 0 ? " (column " + std::to_string(error.mark.column + 1) + ")" : ""), path, line);
+    refuse("is not valid YAML: " + printable(error.msg) + (line != 0 ? " (column " + std::to_string(error.mark.column + 1) + ")" : ""),
+           path, line);
   }
 }
 

@@ -13,9 +13,26 @@ namespace moeweld::config {
 namespace {
 
 /// Parameters of methods that a later version brings: known, so not a slip of the pen.
-const std::vector<std::string> kParametersOfOtherMethods = {
-    "alpha", "density", "eps", "epsilon", "filter_wise", "gamma", "int8_mask", "lambda", "max_iter", "normalize", "normalize_weights", "nuslerp_flatten",
-    "nuslerp_row_wise", "r", "rescale", "scale", "select_topk", "t", "tol", "weight"};
+const std::vector<std::string> kParametersOfOtherMethods = {"alpha",
+                                                            "density",
+                                                            "eps",
+                                                            "epsilon",
+                                                            "filter_wise",
+                                                            "gamma",
+                                                            "int8_mask",
+                                                            "lambda",
+                                                            "max_iter",
+                                                            "normalize",
+                                                            "normalize_weights",
+                                                            "nuslerp_flatten",
+                                                            "nuslerp_row_wise",
+                                                            "r",
+                                                            "rescale",
+                                                            "scale",
+                                                            "select_topk",
+                                                            "t",
+                                                            "tol",
+                                                            "weight"};
 
 const std::vector<std::string> kDtypes = {"float64", "float32", "float16", "bfloat16"};
 
@@ -38,7 +55,8 @@ std::optional<bool> plain_bool(const std::string& text) {
 }
 
 bool is_non_finite(const std::string& text) {
-  for (const char* word : {".inf", "-.inf", "+.inf", ".Inf", "-.Inf", ".INF", "-.INF", ".nan", ".NaN", ".NAN", "inf", "-inf", "nan", "NaN", "Infinity", "-Infinity"}) {
+  for (const char* word : {".inf", "-.inf", "+.inf", ".Inf", "-.Inf", ".INF", "-.INF", ".nan", ".NaN", ".NAN", "inf", "-inf", "nan", "NaN",
+                           "Infinity", "-Infinity"}) {
     if (text == word) return true;
   }
   return false;
@@ -46,7 +64,9 @@ bool is_non_finite(const std::string& text) {
 
 }  // namespace
 
-void YamlReader::problem(int line, std::string message, ErrorCode code) { problems_.add(Problem{code, std::move(message), path_, line, {}}); }
+void YamlReader::problem(int line, std::string message, ErrorCode code) {
+  problems_.add(Problem{code, std::move(message), path_, line, {}});
+}
 
 void YamlReader::note(int line, const std::string& message) { notes_.push_back("line " + std::to_string(line) + ": " + message); }
 
@@ -79,8 +99,10 @@ void YamlReader::read_entries(const YAML::Node& node, std::string_view what, con
   }
   // A mapping's own keys win over those it merges, and an earlier source over a later one.
   const auto read_source = [&](const YAML::Node& source) {
-    if (source.IsMap()) read_entries(source, what, known, handle, seen);
-    else problem(line_of(source), "'<<' must be given a mapping, or a list of mappings");
+    if (source.IsMap())
+      read_entries(source, what, known, handle, seen);
+    else
+      problem(line_of(source), "'<<' must be given a mapping, or a list of mappings");
   };
   if (merged.IsSequence()) {
     for (const YAML::Node& source : merged) read_source(source);
@@ -101,7 +123,8 @@ std::optional<double> YamlReader::number(const YAML::Node& node, std::string_vie
   if (node.IsScalar() && !is_non_finite(node.Scalar())) {
     if (const auto value = as_number(Scalar{node.Scalar()})) return value;
   }
-  problem(line_of(node), std::string(what) + " must be a finite number" + (node.IsScalar() ? ", not '" + printable(node.Scalar(), 60) + "'" : ""));
+  problem(line_of(node),
+          std::string(what) + " must be a finite number" + (node.IsScalar() ? ", not '" + printable(node.Scalar(), 60) + "'" : ""));
   return std::nullopt;
 }
 
@@ -125,7 +148,8 @@ std::optional<DType> YamlReader::dtype(const YAML::Node& node, std::string_view 
     const bool later = *name == "fp8_block";
     problem(line_of(node),
             later ? std::string(what) + " fp8_block comes with a later version"
-                  : "unknown " + std::string(what) + " '" + printable(*name, 60) + "'; there are float64, float32, float16 and bfloat16." + suggestion(*name, kDtypes),
+                  : "unknown " + std::string(what) + " '" + printable(*name, 60) + "'; there are float64, float32, float16 and bfloat16." +
+                        suggestion(*name, kDtypes),
             later ? ErrorCode::kUnsupported : ErrorCode::kInvalidConfig);
   }
   return type;
@@ -141,31 +165,38 @@ std::optional<ModelReference> YamlReader::model(const YAML::Node& node, std::str
       const auto read_path = [&](const YAML::Node& part, std::string& path, std::optional<std::string>& revision) {
         if (part.IsScalar()) {
           const ModelReference parsed = parse_model_reference(part.Scalar());
-          if (parsed.lora) problem(line_of(part), "'" + printable(part.Scalar()) + "' is not the place for '+'; write lora: as a key of its own");
+          if (parsed.lora)
+            problem(line_of(part), "'" + printable(part.Scalar()) + "' is not the place for '+'; write lora: as a key of its own");
           path = parsed.path;
           revision = parsed.revision;
           return;
         }
         read_map(part, "a model path", {"path", "revision"}, [&](const std::string& key, const YAML::Node& value) {
-          if (key == "path") path = text(value, "path").value_or("");
+          if (key == "path")
+            path = text(value, "path").value_or("");
           else if (key == "revision") {
             if (!value.IsNull()) revision = text(value, "revision");
-          } else return false;
+          } else
+            return false;
           return true;
         });
       };
-      read_map(node, what, {"model", "lora", "override_architecture", "path", "revision"}, [&](const std::string& key, const YAML::Node& value) {
-        if (key == "model") read_path(value, reference.path, reference.revision);
-        else if (key == "path") reference.path = text(value, "path").value_or("");
-        else if (key == "revision") {
-          if (!value.IsNull()) reference.revision = text(value, "revision");
-        } else if (key == "lora") {
-          if (!value.IsNull()) read_path(value, reference.lora.emplace(), reference.lora_revision);
-        } else if (key == "override_architecture") {
-          if (!value.IsNull()) reference.override_architecture = text(value, "override_architecture");
-        } else return false;
-        return true;
-      });
+      read_map(node, what, {"model", "lora", "override_architecture", "path", "revision"},
+               [&](const std::string& key, const YAML::Node& value) {
+                 if (key == "model")
+                   read_path(value, reference.path, reference.revision);
+                 else if (key == "path")
+                   reference.path = text(value, "path").value_or("");
+                 else if (key == "revision") {
+                   if (!value.IsNull()) reference.revision = text(value, "revision");
+                 } else if (key == "lora") {
+                   if (!value.IsNull()) read_path(value, reference.lora.emplace(), reference.lora_revision);
+                 } else if (key == "override_architecture") {
+                   if (!value.IsNull()) reference.override_architecture = text(value, "override_architecture");
+                 } else
+                   return false;
+                 return true;
+               });
       if (reference.path.empty()) {
         problem(line, std::string(what) + " names no model; write model: {path: …}");
         return std::nullopt;
@@ -178,7 +209,9 @@ std::optional<ModelReference> YamlReader::model(const YAML::Node& node, std::str
     problem(line, error.problems().front().message);
     return std::nullopt;
   }
-  if (reference.lora) unsupported(line, "merging the LoRA adapter '" + printable(*reference.lora) + "' into '" + printable(reference.path) + "' comes with a later version");
+  if (reference.lora)
+    unsupported(line, "merging the LoRA adapter '" + printable(*reference.lora) + "' into '" + printable(reference.path) +
+                          "' comes with a later version");
   return reference;
 }
 
@@ -222,18 +255,21 @@ const MethodInfo* YamlReader::method(std::string_view name) const {
 void YamlReader::check_parameter_name(const std::string& name, int line, const MethodInfo* method) {
   if (method == nullptr || !method->implemented) return;
   const auto has = [&](const MethodInfo& info) {
-    return std::any_of(info.parameters.begin(), info.parameters.end(), [&](const ParameterInfo& parameter) { return parameter.name == name; });
+    return std::any_of(info.parameters.begin(), info.parameters.end(),
+                       [&](const ParameterInfo& parameter) { return parameter.name == name; });
   };
   if (has(*method)) return;
-  const bool of_another = std::any_of(methods_.begin(), methods_.end(), has) ||
-                          std::find(kParametersOfOtherMethods.begin(), kParametersOfOtherMethods.end(), name) != kParametersOfOtherMethods.end();
+  const bool of_another =
+      std::any_of(methods_.begin(), methods_.end(), has) ||
+      std::find(kParametersOfOtherMethods.begin(), kParametersOfOtherMethods.end(), name) != kParametersOfOtherMethods.end();
   if (of_another) {
     note(line, "parameter '" + name + "' has no effect on method '" + method->name + "'");
     return;
   }
   std::vector<std::string> known;
   for (const ParameterInfo& parameter : method->parameters) known.push_back(parameter.name);
-  const std::string message = "unknown parameter '" + printable(name, 60) + "' for method '" + method->name + "'." + suggestion(name, known);
+  const std::string message =
+      "unknown parameter '" + printable(name, 60) + "' for method '" + method->name + "'." + suggestion(name, known);
   if (options_.lenient) {
     warnings_.push_back(path_ + ":" + std::to_string(line) + ": " + message + " It is ignored (--lenient).");
   } else {
@@ -312,7 +348,8 @@ bool YamlReader::gradient(const std::string& name, const YAML::Node& node, Condi
 
 std::optional<Scalar> YamlReader::scalar(const std::string& name, const YAML::Node& node) {
   if (!node.IsScalar()) {
-    problem(line_of(node), "parameter '" + name + "' must be a number, true or false, a list of numbers (a gradient), or a list of {filter, value}");
+    problem(line_of(node),
+            "parameter '" + name + "' must be a number, true or false, a list of numbers (a gradient), or a list of {filter, value}");
     return std::nullopt;
   }
   const std::string& text = node.Scalar();

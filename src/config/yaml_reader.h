@@ -26,7 +26,8 @@ class YamlReader {
   void note(int line, const std::string& message);
   ProblemList& problems() { return problems_; }
 
-  /// Calls `handle(key, value)` for every entry of a mapping; a key for which it returns false is unknown: an error with the nearest of `known`, a warning under
+  /// Calls `handle(key, value)` for every entry of a mapping; a key for which it returns false is unknown: an error with the nearest of
+  /// `known`, a warning under
   /// --lenient. YAML merge keys (<<) are followed.
   void read_map(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
                 const std::function<bool(const std::string& key, const YAML::Node& value)>& handle);
