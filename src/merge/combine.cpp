@@ -9,46 +9,41 @@ namespace moeweld::merge {
 
 namespace {
 
-template <typename T>
-LinearCombination<T> start(const Combination& combination, const std::vector<T>& weights) {
-  LinearCombination<T> kernel;
-  kernel.weights = weights;
-  kernel.divisor = static_cast<T>(combination.divisor);
-  kernel.lambda = static_cast<T>(combination.lambda);
-  return kernel;
-}
-
-template <typename T, typename Pointers>
-std::vector<const void*> pick_terms(const Combination& combination, const Pointers& inputs) {
-  std::vector<const void*> result;
-  for (const int term : combination.terms) result.push_back(inputs[static_cast<std::size_t>(term)]);
-  return result;
+/// The kernel's view of a combination over one set of pointers.
+template <typename Pointers>
+void combine(const Combination& combination, const Pointers& inputs, const auto& run) {
+  std::vector<const void*> terms;
+  for (const int term : combination.terms) terms.push_back(inputs[static_cast<std::size_t>(term)]);
+  LinearCombination kernel;
+  kernel.weights = combination.weights;
+  kernel.terms = terms;
+  kernel.divisor = combination.divisor;
+  kernel.lambda = combination.lambda;
+  if (combination.base >= 0) kernel.base = inputs[static_cast<std::size_t>(combination.base)];
+  run(kernel);
 }
 
 void combine_bf16(const Task& task, const Combination& combination, const Elements& elements, std::byte* output) {
-  const std::vector<float> weights(combination.weights.begin(), combination.weights.end());
   for_padded(task, elements, output, sizeof(std::uint16_t), [&](const Elements& part, std::size_t, std::byte* target) {
-    LinearCombination<float> kernel = start<float>(combination, weights);
-    const std::vector<const void*> terms = pick_terms<float>(combination, part.inputs);
-    kernel.terms = terms;
-    if (combination.base >= 0) kernel.base = part.inputs[static_cast<std::size_t>(combination.base)];
-    combine_linearly_bf16(kernel, part.num_elements, reinterpret_cast<std::uint16_t*>(target));
+    combine(combination, part.inputs,
+            [&](const LinearCombination& kernel) { combine_linearly_bf16(kernel, part.num_elements, reinterpret_cast<std::uint16_t*>(target)); });
   });
 }
 
-template <typename T>
 void combine_any(const Task& task, const Combination& combination, const Elements& elements, std::byte* output) {
   const std::size_t element_size = size_bytes(task.output_dtype);
-  const std::vector<T> weights(combination.weights.begin(), combination.weights.end());
   for_padded(task, elements, output, element_size, [&](const Elements& part, std::size_t, std::byte* target) {
-    std::array<T, kTileElements> result;
-    for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
-      LinearCombination<T> kernel = start<T>(combination, weights);
-      const std::vector<const void*> terms = pick_terms<T>(combination, tiles);
-      kernel.terms = terms;
-      if (combination.base >= 0) kernel.base = tiles[static_cast<std::size_t>(combination.base)];
-      combine_linearly(kernel, num, result.data());
-      encode(task.output_dtype, result.data(), num, NanPolicy::kCanonical, target + offset * element_size);
+    std::array<double, kTileElements> result;
+    std::array<float, kTileElements> narrowed;
+    for_decoded_tiles<double>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+      combine(combination, tiles, [&](const LinearCombination& kernel) { combine_linearly(kernel, num, result.data()); });
+      std::byte* place = target + offset * element_size;
+      if (computes_in_float64(task.output_dtype)) {
+        encode(task.output_dtype, result.data(), num, NanPolicy::kCanonical, place);
+      } else {
+        decode(DType::kF64, result.data(), num, narrowed.data());
+        encode(task.output_dtype, narrowed.data(), num, NanPolicy::kCanonical, place);
+      }
     });
   });
 }
@@ -57,8 +52,7 @@ void combine_any(const Task& task, const Combination& combination, const Element
 
 void apply_combination(const Task& task, const Combination& combination, const Elements& elements, std::byte* output) {
   if (task.output_dtype == DType::kBF16 && all_inputs_are(task, DType::kBF16)) return combine_bf16(task, combination, elements, output);
-  if (computes_in_float64(task.output_dtype)) return combine_any<double>(task, combination, elements, output);
-  combine_any<float>(task, combination, elements, output);
+  combine_any(task, combination, elements, output);
 }
 
 }  // namespace moeweld::merge

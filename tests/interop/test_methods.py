@@ -52,12 +52,12 @@ def task_arithmetic(x, base, weights, lam):
     return b + sum(terms), b.abs() + sum(t.abs() for t in terms)
 
 
-def ties(x, base, weights, density):
+def ties(x, base, weights, density, arithmetic=torch.float32):
     """Returns the definition, the terms, and which elements hang on an equal magnitude at the threshold or an almost vanishing vote."""
     b = base.to(F64)
     votes, tied = [], torch.zeros(b.shape, dtype=torch.bool)
     for w, v in zip(weights, x):
-        delta = (v.to(torch.float32) - base.to(torch.float32)).to(F64)
+        delta = (v.to(arithmetic) - base.to(arithmetic)).to(F64)
         k = max(1, int(density * delta.numel()))
         threshold = delta.abs().flatten().sort(descending=True).values[k - 1]
         equal = delta.abs() == threshold
@@ -134,7 +134,7 @@ def test_ties_is_its_definition(workshop, tmp_path, out):
     ours = tensors(merge(tmp_path, config("ties", [entry(m, weight=w, density=0.4) for m, w in zip(tuned, weights)], base=base, dtype=out)))
     b, x = tensors(base), [tensors(m) for m in tuned]
     for name, value in ours.items():
-        reference, terms, tied = ties([i[name] for i in x], b[name], weights, 0.4)
+        reference, terms, tied = ties([i[name] for i in x], b[name], weights, 0.4, F64 if out == "float32" else torch.float32)
         assert_within_bound(value, reference, terms, tied)
 
 

@@ -20,20 +20,20 @@ HWY_INLINE hn::VFromD<D> Term(D d, const void* term, std::size_t i, hn::VFromD<D
 }
 
 // kTerms 0: any number.
-template <class Source, class Sink, bool kHasBase, std::size_t kTerms, typename T>
-void Combine(const LinearCombination<T>& combination, std::size_t num, void* output) {
-  const hn::ScalableTag<T> d;
+template <class Source, class Sink, bool kHasBase, std::size_t kTerms>
+void Combine(const LinearCombination& combination, std::size_t num, void* output) {
+  const hn::ScalableTag<double> d;
   const Sink sink(output);
   const Source base_source(combination.base);
   const void* const* terms = combination.terms.data();
-  const T* weights = combination.weights.data();
+  const double* weights = combination.weights.data();
   const std::size_t num_terms = kTerms != 0 ? kTerms : combination.terms.size();
   // Dividing by a power of two and multiplying by its reciprocal round the same real number.
   int exponent = 0;
-  const bool reciprocal = std::frexp(combination.divisor, &exponent) == T{0.5} && std::abs(exponent) < 100;
-  const bool divide = combination.divisor != T{1} && !reciprocal;
+  const bool reciprocal = std::frexp(combination.divisor, &exponent) == 0.5 && std::abs(exponent) < 100;
+  const bool divide = combination.divisor != 1.0 && !reciprocal;
   const auto divisor = hn::Set(d, combination.divisor);
-  const auto factor = hn::Set(d, reciprocal ? T{1} / combination.divisor : T{1});
+  const auto factor = hn::Set(d, reciprocal ? 1.0 / combination.divisor : 1.0);
   const auto lambda = hn::Set(d, combination.lambda);
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
     auto base = hn::Zero(d);
@@ -46,8 +46,8 @@ void Combine(const LinearCombination<T>& combination, std::size_t num, void* out
   }
 }
 
-template <class Source, class Sink, bool kHasBase, typename T>
-void CombineAnyNumber(const LinearCombination<T>& combination, std::size_t num, void* output) {
+template <class Source, class Sink, bool kHasBase>
+void CombineAnyNumber(const LinearCombination& combination, std::size_t num, void* output) {
   switch (combination.terms.size()) {
     case 1: return Combine<Source, Sink, kHasBase, 1>(combination, num, output);
     case 2: return Combine<Source, Sink, kHasBase, 2>(combination, num, output);
@@ -56,16 +56,12 @@ void CombineAnyNumber(const LinearCombination<T>& combination, std::size_t num, 
   }
 }
 
-template <typename T>
-void CombineTiles(const LinearCombination<T>& combination, std::size_t num, T* output) {
-  if (combination.base != nullptr) return Combine<PlainSource<T>, PlainSink<T>, true, 0>(combination, num, output);
-  Combine<PlainSource<T>, PlainSink<T>, false, 0>(combination, num, output);
+void CombineDoubles(const LinearCombination& combination, std::size_t num, double* output) {
+  if (combination.base != nullptr) return Combine<PlainSource<double>, PlainSink<double>, true, 0>(combination, num, output);
+  Combine<PlainSource<double>, PlainSink<double>, false, 0>(combination, num, output);
 }
 
-void CombineFloats(const LinearCombination<float>& combination, std::size_t num, float* output) { CombineTiles(combination, num, output); }
-void CombineDoubles(const LinearCombination<double>& combination, std::size_t num, double* output) { CombineTiles(combination, num, output); }
-
-void CombineBf16(const LinearCombination<float>& combination, std::size_t num, std::uint16_t* output) {
+void CombineBf16(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
   if (combination.base != nullptr) return CombineAnyNumber<Bf16Source, Bf16Sink, true>(combination, num, output);
   CombineAnyNumber<Bf16Source, Bf16Sink, false>(combination, num, output);
 }
@@ -77,17 +73,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace moeweld::merge {
 
-HWY_EXPORT(CombineFloats);
 HWY_EXPORT(CombineDoubles);
 HWY_EXPORT(CombineBf16);
 
-void combine_linearly(const LinearCombination<float>& combination, std::size_t num, float* output) {
-  HWY_DYNAMIC_DISPATCH(CombineFloats)(combination, num, output);
-}
-void combine_linearly(const LinearCombination<double>& combination, std::size_t num, double* output) {
+void combine_linearly(const LinearCombination& combination, std::size_t num, double* output) {
   HWY_DYNAMIC_DISPATCH(CombineDoubles)(combination, num, output);
 }
-void combine_linearly_bf16(const LinearCombination<float>& combination, std::size_t num, std::uint16_t* output) {
+void combine_linearly_bf16(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
   HWY_DYNAMIC_DISPATCH(CombineBf16)(combination, num, output);
 }
 

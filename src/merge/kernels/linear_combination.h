@@ -7,20 +7,19 @@
 
 namespace moeweld::merge {
 
-template <typename T>
+/// Computed in float64 whatever the output is: an exact half-way case stays one, where float32 weights would push it to a side.
 struct LinearCombination {
-  std::span<const T> weights;         ///< one per term
-  std::span<const void* const> terms; ///< x_i, decoded tiles of T
-  const void* base = nullptr;         ///< b, or null
-  T divisor = 1;
-  T lambda = 1;                       ///< used with a base only
+  std::span<const double> weights;     ///< one per term, at least one
+  std::span<const void* const> terms;  ///< x_i
+  const void* base = nullptr;          ///< b, or null
+  double divisor = 1;
+  double lambda = 1;                   ///< used with a base only
 };
 
-/// `num` is a multiple of kPadElements.
-void combine_linearly(const LinearCombination<float>& combination, std::size_t num, float* output);
-void combine_linearly(const LinearCombination<double>& combination, std::size_t num, double* output);
+/// terms and base are decoded tiles of float64. `num` is a multiple of kPadElements.
+void combine_linearly(const LinearCombination& combination, std::size_t num, double* output);
 
-/// terms and base are BF16, and so is the output. Same bytes as decoding, combining and encoding.
-void combine_linearly_bf16(const LinearCombination<float>& combination, std::size_t num, std::uint16_t* output);
+/// terms and base are BF16, and so is the output. Same bytes as decoding, combining, and encoding by way of float32.
+void combine_linearly_bf16(const LinearCombination& combination, std::size_t num, std::uint16_t* output);
 
 }  // namespace moeweld::merge

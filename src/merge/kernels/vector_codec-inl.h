@@ -143,10 +143,15 @@ HWY_INLINE void StoreLow16(DF df, VU codes, std::uint16_t* target) {
 struct Bf16Sink {
   std::uint16_t* data;
   explicit HWY_INLINE Bf16Sink(void* pointer) : data(static_cast<std::uint16_t*>(pointer)) {}
-  template <class D, class V = hn::VFromD<D>>
+  template <class D, class V = hn::VFromD<D>, hwy::EnableIf<sizeof(hn::TFromD<D>) == 4>* = nullptr>
   HWY_INLINE void Store(D d, V value, std::size_t i) const {
     const hn::RebindToUnsigned<D> du;
     StoreLow16(d, RoundToBf16(d, value, hn::Zero(du), hn::Set(du, 0x7FC0u)), data + i);
+  }
+  template <class D, class V = hn::VFromD<D>, hwy::EnableIf<sizeof(hn::TFromD<D>) == 8>* = nullptr>
+  HWY_INLINE void Store(D, V value, std::size_t i) const {
+    const FloatsFor<D> df;
+    Store(df, hn::DemoteTo(df, value), i);
   }
 };
 

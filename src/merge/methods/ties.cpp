@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -65,13 +66,29 @@ std::vector<KeepRule> rules_at(const Task& task, const MagnitudeSelection& selec
   return rules;
 }
 
+/// Keeps what each addition rounds away: plain sums of a block's elements would leave the factor further than 2^-50 from its definition.
+struct CompensatedSum {
+  double sum = 0;
+  double lost = 0;
+  void add(double value) {
+    const double total = sum + value;
+    lost += std::abs(sum) >= std::abs(value) ? (sum - total) + value : (value - total) + sum;
+    sum = total;
+  }
+};
+
 /// Per task vector: Σ|δ| and Σ|δ'|.
 template <typename T>
 void measure_norms(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, const Elements& block, std::vector<double>& sums) {
   const std::vector<int> inputs = task_vectors(task);
   const std::vector<KeepRule> rules = rules_at(task, selection, decisions, block.first_element);
-  std::vector<LaneSums> lanes(2 * inputs.size(), LaneSums{});
+  std::vector<CompensatedSum> totals(2 * inputs.size());
   std::array<double, kTileElements> deltas;
+  const auto add_tile = [&](std::size_t num, CompensatedSum& total) {
+    LaneSums lanes{};
+    add_magnitudes(deltas.data(), num, lanes);
+    total.add(fold_lanes(lanes));
+  };
   for_padded(task, block, nullptr, 0, [&](const Elements& part, std::size_t, std::byte*) {
     for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
       const auto* base = static_cast<const T*>(tiles[static_cast<std::size_t>(task.base_index)]);
@@ -79,13 +96,13 @@ void measure_norms(const Task& task, const MagnitudeSelection& selection, const 
       for (std::size_t i = 0; i < inputs.size(); ++i) {
         const auto* term = static_cast<const T*>(tiles[static_cast<std::size_t>(inputs[i])]);
         kept_deltas(KeepRule{}, term, base, num, low, deltas.data());
-        add_magnitudes(deltas.data(), num, lanes[2 * i]);
+        add_tile(num, totals[2 * i]);
         kept_deltas(rules[i], term, base, num, low, deltas.data());
-        add_magnitudes(deltas.data(), num, lanes[2 * i + 1]);
+        add_tile(num, totals[2 * i + 1]);
       }
     });
   });
-  for (const LaneSums& lane : lanes) sums.push_back(fold_lanes(lane));
+  for (const CompensatedSum& total : totals) sums.push_back(total.sum + total.lost);
 }
 
 void measure(const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& block, std::span<std::uint64_t> counts,
