@@ -1,7 +1,10 @@
 #include "config/yaml_document.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #include "moeweld/base/text.h"
@@ -71,6 +74,43 @@ void check_nesting(const std::string& text, const std::string& path) {
   }
 }
 
+/// yaml-cpp 0.7 makes empty documents without end of a token that no document can begin with ("!tag,"), so documents are counted before a
+/// tree is built.
+class DocumentCheck : public YAML::EventHandler {
+ public:
+  explicit DocumentCheck(const std::string& path) : path_(path) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos == last_position_)
+      refuse("is not valid YAML: nothing can begin here (column " + std::to_string(mark.column + 1) + ")", path_, mark.line + 1);
+    if (++num_documents_ > kMaxDocuments) refuse("holds more than " + std::to_string(kMaxDocuments) + " documents", path_, mark.line + 1);
+    last_position_ = mark.pos;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  static constexpr int kMaxDocuments = 1000;
+
+  const std::string& path_;
+  int num_documents_ = 0;
+  int last_position_ = -1;
+};
+
+void check_documents(const std::string& text, const std::string& path) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentCheck check(path);
+  while (parser.HandleNextDocument(check)) {
+  }
+}
+
 class TreeCheck {
  public:
   explicit TreeCheck(const std::string& path) : path_(path) {}
@@ -111,6 +151,7 @@ YAML::Node load_yaml_document(const std::string& text, const std::string& path) 
   if (text.find('\0') != std::string::npos) refuse("holds a NUL byte, so it is not a YAML text", path);
   check_nesting(text, path);
   try {
+    check_documents(text, path);
     std::vector<YAML::Node> documents;
     for (YAML::Node& document : YAML::LoadAll(text)) {
       if (document && !document.IsNull()) documents.push_back(document);

@@ -56,6 +56,10 @@ TEST(YamlDocument, RefusesASecondDocumentByName) {
   expect_refused("a: 1\n---\nb: 2\n", 3, {"second document", "later version"}, ErrorCode::kUnsupported);
 }
 
+TEST(YamlDocument, RefusesATokenThatNoDocumentCanBeginWith) { expect_refused("!tag,", 1, {"not valid YAML"}); }
+
+TEST(YamlDocument, RefusesMoreThanAThousandDocuments) { expect_refused(repeated("---\n", 1001), 1001, {"more than 1000 documents"}); }
+
 TEST(YamlDocument, RefusesASyntaxErrorWithItsLineAndColumn) { expect_refused("a: 1\nb: [1, 2\nc: }\n", 3, {"not valid YAML", "column"}); }
 
 TEST(YamlDocument, RefusesAnUnknownAlias) { expect_refused("a: 1\nb: *nowhere\n", 2, {"not valid YAML", "column 4"}); }
