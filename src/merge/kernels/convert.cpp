@@ -69,7 +69,7 @@ bool EncodeDoubles(DType dtype, const double* source, std::size_t num, bool keep
     if (dtype == DType::kF64) {
       hn::StoreU(value, d, doubles + i);
     } else {
-      hn::StoreU(hn::DemoteTo(FloatsFor<decltype(d)>(), value), FloatsFor<decltype(d)>(), floats + i);
+      hn::StoreU(NarrowToFloats(FloatsFor<decltype(d)>(), value), FloatsFor<decltype(d)>(), floats + i);
     }
   }
   return true;

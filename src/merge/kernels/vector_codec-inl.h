@@ -20,6 +20,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <class D>
 using FloatsFor = hn::Rebind<float, D>;
 
+// float64 to float32, nearest even. Highway's scalar DemoteTo makes infinity the largest finite number, which no vector target does.
+template <class DF, class VD>
+HWY_INLINE hn::VFromD<DF> NarrowToFloats(DF df, VD value) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::Set(df, static_cast<float>(hn::GetLane(value)));
+#else
+  return hn::DemoteTo(df, value);
+#endif
+}
+
 template <class DF>
 HWY_INLINE hn::VFromD<DF> DecodeBf16(DF df, const std::uint16_t* source) {
   const hn::Rebind<std::uint32_t, DF> du32;
@@ -91,7 +101,7 @@ struct PlainSource {
   template <class D, hwy::EnableIf<(sizeof(hn::TFromD<D>) < sizeof(T))>* = nullptr>
   HWY_INLINE hn::VFromD<D> Load(D d, std::size_t i) const {
 #if HWY_TARGET == HWY_SCALAR
-    return hn::DemoteTo(d, hn::LoadU(hn::Rebind<double, D>(), data + i));
+    return NarrowToFloats(d, hn::LoadU(hn::Rebind<double, D>(), data + i));
 #else
     const hn::Half<D> half;
     const hn::Rebind<double, hn::Half<D>> doubles;
@@ -151,7 +161,7 @@ struct Bf16Sink {
   template <class D, class V = hn::VFromD<D>, hwy::EnableIf<sizeof(hn::TFromD<D>) == 8>* = nullptr>
   HWY_INLINE void Store(D, V value, std::size_t i) const {
     const FloatsFor<D> df;
-    Store(df, hn::DemoteTo(df, value), i);
+    Store(df, NarrowToFloats(df, value), i);
   }
 };
 
