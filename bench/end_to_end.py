@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Merges synthetic checkpoints with moeweld and compares the time with the copy floor and with mergekit, all in one run.
+
+    bench/end_to_end.py [--size-gb 2] [--repeats 5] [--methods linear,slerp,ties] [--memory-limits 2GiB,256MiB] [--mergekit PYTHON]
+
+The floor reads the same input files once and writes as many bytes as the merge writes, by plain threads: every combination of buffered and direct
+is tried once, and the two best take part in every round; the faster one is that round's floor. A second read is counted with --floor-passes 2 only.
+The inputs are in the page cache. Every output is on stable storage when the clock stops, the floor's too. What this makes is deleted at the end.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+CONFIGS = {
+    "linear": "merge_method: linear\nmodels:\n  - {model: %(one)s, parameters: {weight: 0.6}}\n  - {model: %(two)s, parameters: {weight: 0.4}}\n",
+    "slerp": "merge_method: slerp\nbase_model: %(one)s\nmodels:\n  - {model: %(one)s}\n  - {model: %(two)s}\nparameters: {t: 0.4}\n",
+    "task_arithmetic": "merge_method: task_arithmetic\nbase_model: %(base)s\nmodels:\n  - {model: %(one)s, parameters: {weight: 0.6}}\n"
+                       "  - {model: %(two)s, parameters: {weight: 0.4}}\n",
+    "ties": "merge_method: ties\nbase_model: %(base)s\nmodels:\n  - {model: %(one)s, parameters: {weight: 0.6, density: 0.5}}\n"
+            "  - {model: %(two)s, parameters: {weight: 0.4, density: 0.5}}\n",
+}
+INPUTS = {"linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
+
+
+def weight_files(directory):
+    return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".safetensors"))
+
+
+def warm(files):
+    """Into the page cache."""
+    for path in files:
+        with open(path, "rb", buffering=0) as file:
+            while file.read(1 << 24):
+                pass
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.work = os.path.abspath(options.work)
+        self.models = {name: os.path.join(self.work, name) for name in ("base", "one", "two")}
+        self.out = os.path.join(self.work, "out")
+
+    def program(self, name):
+        places = {"moeweld": "src/app/moeweld", "copy_floor": "bench/copy_floor", "bench_checkpoint": "bench/bench_checkpoint"}
+        return os.path.join(self.options.build, places[name])
+
+    def make_models(self, needed):
+        for variant, name in enumerate(("base", "one", "two")):
+            if name in needed:
+                subprocess.run([self.program("bench_checkpoint"), self.models[name], "--family", self.options.family,
+                                "--size-gb", str(self.options.size_gb), "--variant", str(variant)], check=True, stdout=sys.stderr)
+
+    def floor(self, method, modes=()):
+        inputs = [path for name in INPUTS[method] for path in weight_files(self.models[name])]
+        command = [self.program("copy_floor"), "--out", os.path.join(self.work, "floor.bin"), "--passes", str(self.options.floor_passes),
+                   "--write-bytes", str(sum(os.path.getsize(path) for path in weight_files(self.models["one"])))]
+        lines = []
+        for mode in modes or [None]:
+            extra = [] if mode is None else ["--read", mode["read"], "--write", mode["write"], "--threads", str(mode["threads"])]
+            output = subprocess.run(command + extra + inputs, check=True, capture_output=True, text=True).stdout
+            lines += [json.loads(line) for line in output.splitlines()]
+        return sorted(lines, key=lambda line: line["seconds"])
+
+    def timed(self, command):
+        shutil.rmtree(self.out, ignore_errors=True)
+        os.sync()
+        start = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - start
+        if result.returncode != 0:
+            sys.exit("%s failed:\n%s%s" % (" ".join(command), result.stdout, result.stderr))
+        return seconds, result.stdout + result.stderr
+
+    def moeweld(self, config, memory_limit):
+        launcher = []
+        if self.options.ranks > 1:
+            launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(self.options.ranks)]
+        seconds, output = self.timed(launcher + [self.program("moeweld"), "merge", config, self.out, "--memory-limit", memory_limit,
+                                                 "--log-format", "json"] + self.options.moeweld_option)
+        summary = {}
+        for line in output.splitlines():
+            if line.startswith("{") and json.loads(line).get("event") == "summary":
+                summary = json.loads(line)
+        return seconds, summary["peak_memory_bytes"]
+
+    def mergekit(self, config):
+        seconds, output = self.timed([self.options.mergekit, os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_mergekit.py"), config, self.out])
+        without = [float(line.split()[1]) for line in output.splitlines() if line.startswith("seconds_without_imports")]
+        return seconds, without[0]
+
+    def run_method(self, method):
+        config = os.path.join(self.work, method + ".yml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(CONFIGS[method] % self.models + "dtype: float32\nout_dtype: bfloat16\n")
+        warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
+        modes = self.floor(method)[:2]
+        limits = self.options.memory_limits.split(",")
+        floors, times, peaks, peer = [], {limit: [] for limit in limits}, {limit: 0 for limit in limits}, []
+        for repeat in range(self.options.repeats):
+            floors.append(self.floor(method, modes)[0]["seconds"])
+            for limit in limits:
+                seconds, peak = self.moeweld(config, limit)
+                times[limit].append(seconds)
+                peaks[limit] = max(peaks[limit], peak)
+            if self.options.mergekit and repeat < self.options.mergekit_repeats:
+                peer.append(self.mergekit(config))
+        shutil.rmtree(self.out, ignore_errors=True)
+        return {"method": method, "floor_mode": modes[0], "floor_seconds": floors, "moeweld_seconds": times, "peak_memory_bytes": peaks,
+                "mergekit_seconds": [both for both, _ in peer], "mergekit_seconds_without_imports": [without for _, without in peer]}
+
+
+def describe(result):
+    floor = statistics.median(result["floor_seconds"])
+    mode = result["floor_mode"]
+    lines = ["%s: floor %.2f s (%s read, %s write, %d threads)" % (result["method"], floor, mode["read"], mode["write"], mode["threads"])]
+    for limit, times in result["moeweld_seconds"].items():
+        ours = statistics.median(times)
+        # Neighbours in time are compared: the disk's mood changes between rounds.
+        fraction = statistics.median(f / t for f, t in zip(result["floor_seconds"], times))
+        text = "  moeweld, --memory-limit %s: %.2f s, %.2f of the floor's throughput, peak %.0f MiB per rank" % (
+            limit, ours, fraction, result["peak_memory_bytes"][limit] / (1 << 20))
+        if result["mergekit_seconds"]:
+            text += "; %.1f times as fast as mergekit, %.1f without its imports" % (
+                statistics.median(result["mergekit_seconds"]) / ours, statistics.median(result["mergekit_seconds_without_imports"]) / ours)
+        lines.append(text)
+    if result["mergekit_seconds"]:
+        lines.append("  mergekit: %.1f s, %.1f s without its imports" % (
+            statistics.median(result["mergekit_seconds"]), statistics.median(result["mergekit_seconds_without_imports"])))
+    return "\n".join(lines)
+
+
+def main():
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default=os.path.join(here, "build", "release"), help="build directory (preset release)")
+    parser.add_argument("--work", default=os.path.join(here, "build", "bench-work"), help="where models and outputs are made; its disk is measured")
+    parser.add_argument("--family", default="llama")
+    parser.add_argument("--size-gb", type=float, default=2.0)
+    parser.add_argument("--methods", default="linear,slerp,ties")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--memory-limits", default="2GiB,256MiB")
+    parser.add_argument("--floor-passes", type=int, default=1)
+    parser.add_argument("--moeweld-option", action="append", default=[], help="passed on, e.g. --moeweld-option=--threads=2")
+    parser.add_argument("--mergekit", metavar="PYTHON", help="a Python that has mergekit")
+    parser.add_argument("--mergekit-repeats", type=int, default=1)
+    parser.add_argument("--json", metavar="FILE", help="also writes every single time")
+    options = parser.parse_args()
+    methods = options.methods.split(",")
+    unknown = [method for method in methods if method not in CONFIGS]
+    if unknown:
+        parser.error("unknown method %s; there are %s" % (unknown[0], ", ".join(CONFIGS)))
+    os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1")
+    bench = Bench(options)
+    os.makedirs(bench.work, exist_ok=True)
+    results = []
+    try:
+        bench.make_models({name for method in methods for name in INPUTS[method]})
+        for method in methods:
+            results.append(bench.run_method(method))
+            print(describe(results[-1]), flush=True)
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
