@@ -71,7 +71,15 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
     const std::size_t num_parts = family->fused[key.second].roles.size();
     auto& own = parts[index];
     fused.dtype = own.begin()->second.task.output_dtype;
-    for (const auto& [place, operation] : own) fused.dtype = promote(fused.dtype, operation.task.output_dtype);
+    for (const auto& [place, operation] : own) {
+      const DType dtype = operation.task.output_dtype;
+      if (dtype == fused.dtype) continue;
+      if (!is_arithmetic(dtype) || !is_arithmetic(fused.dtype)) {
+        throw Error(ErrorCode::kInvalidInput, "is " + std::string(name(dtype)) + ", another expert of the layer is " + std::string(name(fused.dtype)) + ": they cannot be fused", {},
+                    operation.name);
+      }
+      fused.dtype = promote(fused.dtype, dtype);
+    }
     const Shape matrix = own.begin()->second.task.shape;
     fused.shape = {own.size() / num_parts, matrix.at(0) * num_parts, matrix.at(1)};
     for (auto& [place, operation] : own) {
@@ -79,6 +87,8 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
         throw Error(ErrorCode::kInvalidInput, "has shape " + to_string(operation.task.shape) + ", other experts of the layer have " + to_string(matrix) + ": they cannot be fused", {},
                     operation.name);
       }
+      // A passthrough that was planned as a copy of bytes converts them now.
+      if (operation.kind == Operation::Kind::kCopy && operation.task.output_dtype != fused.dtype) operation.kind = Operation::Kind::kMerge;
       operation.task.output_dtype = fused.dtype;
       fused.parts.push_back(std::move(operation));
     }
