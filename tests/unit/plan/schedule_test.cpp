@@ -1,0 +1,196 @@
+#include "moeweld/plan/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "moeweld/merge/method.h"
+#include "plan/output_layout.h"
+
+namespace moeweld::plan {
+namespace {
+
+constexpr std::uint64_t kMiB = 1024 * 1024;
+
+OutputTensor merged(const std::string& name, const std::string& method, std::uint64_t num_elements, DType dtype = DType::kBF16) {
+  OutputTensor tensor;
+  tensor.name = name;
+  tensor.dtype = dtype;
+  tensor.shape = {num_elements};
+  const merge::MethodRow* row = merge::find_method(method);
+  Operation operation;
+  operation.name = name;
+  operation.method = static_cast<std::uint32_t>(row - merge::method_table().data());
+  operation.task.shape = tensor.shape;
+  operation.task.output_dtype = dtype;
+  operation.task.base_index = 0;
+  for (const auto& parameter : row->shared_parameters) operation.task.parameters.push_back(parameter.default_value.value_or(0.5));
+  for (int input = 0; input < 2; ++input) {
+    merge::TaskInput task_input{.dtype = dtype, .parameters = {}};
+    for (const auto& parameter : row->model_parameters)
+      task_input.parameters.push_back(parameter.name == "density" ? 0.5 : parameter.default_value.value_or(1));
+    operation.task.inputs.push_back(task_input);
+    operation.sources.push_back(
+        {.dtype = dtype, .file = static_cast<std::uint32_t>(input), .begin = 0, .num_elements = num_elements, .children = {}});
+  }
+  tensor.parts.push_back(std::move(operation));
+  return tensor;
+}
+
+/// Tensors of uneven sizes, as a model has them, of some 150 MiB in several files.
+MergePlan plan_of(const std::string& method, std::uint64_t shard_size_bytes = 40 * kMiB) {
+  std::vector<OutputTensor> tensors;
+  for (int layer = 0; layer < 10; ++layer) {
+    const std::string prefix = std::to_string(layer) + ".";
+    tensors.push_back(merged(prefix + "norm", method, 4097));
+    tensors.push_back(merged(prefix + "query", method, 1'000'003));
+    tensors.push_back(merged(prefix + "up", method, 5'555'555));
+    tensors.push_back(merged(prefix + "scale", method, 1, DType::kF32));
+    tensors.push_back(merged(prefix + "none", method, 0));
+    tensors.push_back(merged(prefix + "down", method, 1'300'001));
+  }
+  MergePlan plan;
+  PlanOptions options;
+  options.out_shard_size_bytes = shard_size_bytes;
+  lay_out(std::move(tensors), options, plan);
+  return plan;
+}
+
+void expect_every_byte_once(const MergePlan& plan, const Schedule& schedule) {
+  std::uint32_t file = 0;
+  std::uint64_t position = 0;
+  for (const auto& runs : schedule.runs) {
+    for (const FileRun& run : runs) {
+      EXPECT_LT(run.begin, run.end);
+      if (position == plan.output_files.at(file).size_bytes) {
+        ++file;
+        position = 0;
+      }
+      ASSERT_EQ(run.file, file);
+      ASSERT_EQ(run.begin, position);
+      ASSERT_LE(run.end, plan.output_files.at(file).size_bytes);
+      EXPECT_TRUE(run.end % kMiB == 0 || run.end == plan.output_files[file].size_bytes) << run.end;
+      position = run.end;
+    }
+  }
+  EXPECT_EQ(file + 1, plan.output_files.size());
+  EXPECT_EQ(position, plan.output_files.back().size_bytes);
+}
+
+/// Ranks that write bytes of an operation.
+std::vector<int> writers(const MergePlan& plan, const Schedule& schedule, const Operation& operation) {
+  const Destination place = destination(plan, operation);
+  std::vector<int> result;
+  for (int rank = 0; rank < schedule.world_size; ++rank) {
+    const auto& runs = schedule.runs[static_cast<std::size_t>(rank)];
+    const bool writes = std::any_of(runs.begin(), runs.end(), [&](const FileRun& run) {
+      return run.file == place.file && run.begin < place.begin + place.size_bytes && run.end > place.begin;
+    });
+    if (writes) result.push_back(rank);
+  }
+  return result;
+}
+
+TEST(Schedule, EveryByteHasOneWriterWhateverTheNumberOfRanks) {
+  for (const char* method : {"linear", "slerp"}) {
+    const MergePlan plan = plan_of(method);
+    ASSERT_GT(plan.output_files.size(), 2U);
+    for (int world_size = 1; world_size <= 512; ++world_size) {
+      const Schedule schedule = make_schedule(plan, world_size);
+      ASSERT_EQ(schedule.runs.size(), static_cast<std::size_t>(world_size));
+      expect_every_byte_once(plan, schedule);
+      if (HasFatalFailure()) FAIL() << method << " on " << world_size << " ranks";
+    }
+  }
+}
+
+TEST(Schedule, MeasurementsAreSharedExactlyWhereTensorsAre) {
+  const MergePlan plan = plan_of("slerp");
+  for (const int world_size : {1, 2, 3, 7, 16, 64, 200, 512}) {
+    const Schedule schedule = make_schedule(plan, world_size);
+    std::map<std::uint32_t, const SharedMeasurement*> shared;
+    for (const SharedMeasurement& measurement : schedule.measurements)
+      EXPECT_TRUE(shared.emplace(measurement.operation, &measurement).second);
+    for (std::uint32_t index = 0; index < plan.operations.size(); ++index) {
+      const std::vector<int> ranks = writers(plan, schedule, plan.operations[index]);
+      EXPECT_EQ(shared.contains(index), ranks.size() > 1) << plan.operations[index].name << " on " << world_size << " ranks";
+      if (shared.contains(index)) {
+        EXPECT_EQ(shared[index]->ranks, ranks);
+      }
+    }
+  }
+}
+
+TEST(Schedule, SharedMeasurementsListEveryBlockOnce) {
+  const MergePlan plan = plan_of("slerp");
+  std::size_t num_shared = 0;
+  for (const int world_size : {2, 3, 7, 16, 64, 200, 512}) {
+    for (const SharedMeasurement& measurement : make_schedule(plan, world_size).measurements) {
+      ++num_shared;
+      const std::uint64_t elements = plan.operations[measurement.operation].task.elements();
+      ASSERT_EQ(measurement.first_block.size(), measurement.ranks.size() + 1);
+      EXPECT_EQ(measurement.first_block.front(), 0U);
+      EXPECT_EQ(measurement.first_block.back(), (elements + 262'143) / 262'144);
+      EXPECT_TRUE(std::is_sorted(measurement.first_block.begin(), measurement.first_block.end()));
+    }
+  }
+  EXPECT_GT(num_shared, 0U);
+}
+
+TEST(Schedule, MethodsWithoutMeasuringShareNone) {
+  const MergePlan plan = plan_of("linear");
+  for (const int world_size : {2, 16, 512}) EXPECT_TRUE(make_schedule(plan, world_size).measurements.empty());
+}
+
+TEST(Schedule, RanksWriteAboutTheSame) {
+  const MergePlan plan = plan_of("linear");
+  for (const int world_size : {2, 4, 8, 16}) {
+    const double share = static_cast<double>(plan.output_bytes()) / world_size;
+    for (const RankLoad& load : rank_loads(plan, make_schedule(plan, world_size))) {
+      // Borders move by 3 % of a share and half a MiB, at both ends; a header costs no reading.
+      const double slack = 2 * (0.03 * share + 0.5 * kMiB) + 16384;
+      EXPECT_NEAR(static_cast<double>(load.write_bytes), share, slack) << world_size << " ranks";
+    }
+  }
+}
+
+TEST(Schedule, LoadsAddUpToThePlansBytes) {
+  const MergePlan plan = plan_of("linear");
+  std::uint64_t read = 0;
+  std::uint64_t written = 0;
+  for (const RankLoad& load : rank_loads(plan, make_schedule(plan, 7))) {
+    read += load.read_bytes;
+    written += load.write_bytes;
+  }
+  EXPECT_EQ(written, plan.output_bytes());
+  EXPECT_NEAR(static_cast<double>(read), static_cast<double>(plan.input_bytes()), 1000);  // each part is rounded down
+}
+
+TEST(Schedule, ABorderNextToAMeasuredTensorsEndIsMovedThere) {
+  std::vector<OutputTensor> tensors;
+  // 4 KiB of header, then 50.2 MiB and 49.8 MiB: half of it lies inside the first tensor, a shard's end 0.2 % further.
+  tensors.push_back(merged("first", "slerp", 26'319'257));
+  tensors.push_back(merged("second", "slerp", 26'109'542));
+  MergePlan plan;
+  PlanOptions options;
+  options.out_shard_size_bytes = 60 * kMiB;
+  lay_out(std::move(tensors), options, plan);
+  ASSERT_EQ(plan.output_files.size(), 2U);
+  const Schedule schedule = make_schedule(plan, 2);
+  EXPECT_TRUE(schedule.measurements.empty());
+  ASSERT_EQ(schedule.runs[0].size(), 1U);
+  EXPECT_EQ(schedule.runs[0][0].end, plan.output_files[0].size_bytes);
+}
+
+TEST(Schedule, APlanWithoutFilesGivesNoRankWork) {
+  const Schedule schedule = make_schedule(MergePlan{}, 3);
+  for (const auto& runs : schedule.runs) EXPECT_TRUE(runs.empty());
+}
+
+}  // namespace
+}  // namespace moeweld::plan
