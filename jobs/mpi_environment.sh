@@ -6,7 +6,7 @@ export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 
 mpi_run() {
-  local ranks="$1"
+  local num_ranks="$1"
   shift
-  mpirun --oversubscribe --bind-to none -n "$ranks" "$@"
+  mpirun --oversubscribe --bind-to none -n "$num_ranks" "$@"
 }

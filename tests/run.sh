@@ -181,8 +181,8 @@ fi
 if wanted thread; then
   say "Pipeline and thread peers under ThreadSanitizer"
   if configure_and_build tsan "unit_base unit_exec unit_verify" -DMOEWELD_BUILD_BENCH=OFF; then
-    # libgomp is not instrumented: its barriers look like races, so OpenMP runs with one thread and the pipeline's own threads are checked.
-    OMP_NUM_THREADS=1 run_ctest thread "$build/tsan" -R '^unit_(base|exec|verify)$'
+    # libgomp is not instrumented: its barriers look like races, so OpenMP is held to one thread and the pipeline's own threads are checked.
+    OMP_THREAD_LIMIT=1 run_ctest thread "$build/tsan" -R '^unit_(base|exec|verify)$'
   else
     count "build tsan" 1
   fi

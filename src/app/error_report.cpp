@@ -33,27 +33,39 @@ std::string wrap(const std::string& text) {
 
 int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInternal: return 1;
-    case ErrorCode::kUsage: return 2;
+    case ErrorCode::kInternal:
+      return 1;
+    case ErrorCode::kUsage:
+      return 2;
     case ErrorCode::kInvalidConfig:
-    case ErrorCode::kInvalidInput: return 3;
-    case ErrorCode::kUnsupported: return 4;
-    case ErrorCode::kIo: return 5;
-    case ErrorCode::kNoSpace: return 6;
-    case ErrorCode::kOutputExists: return 7;
-    case ErrorCode::kVerifyFailed: return 8;
-    case ErrorCode::kPeerFailed: return 9;
-    case ErrorCode::kInterrupted: return 75;
+    case ErrorCode::kInvalidInput:
+      return 3;
+    case ErrorCode::kUnsupported:
+      return 4;
+    case ErrorCode::kIo:
+      return 5;
+    case ErrorCode::kNoSpace:
+      return 6;
+    case ErrorCode::kOutputExists:
+      return 7;
+    case ErrorCode::kVerifyFailed:
+      return 8;
+    case ErrorCode::kPeerFailed:
+      return 9;
+    case ErrorCode::kInterrupted:
+      return 75;
   }
   return 1;
 }
 
 std::string error_text(const Error& error, std::string_view what, bool writes_output) {
   const std::size_t count = error.problems().size();
-  std::string text = "moeweld: cannot " + std::string(what) + ": " + std::to_string(count) + (count == 1 ? " problem" : " problems") + "\n\n";
+  std::string text =
+      "moeweld: cannot " + std::string(what) + ": " + std::to_string(count) + (count == 1 ? " problem" : " problems") + "\n\n";
   for (const Problem& problem : error.problems()) text += wrap(describe(problem));
   if (writes_output) {
-    text += error.code() == ErrorCode::kOutputExists || error.code() == ErrorCode::kInterrupted ? "\nThe output was not touched.\n" : "\nNothing was written.\n";
+    text += error.code() == ErrorCode::kOutputExists || error.code() == ErrorCode::kInterrupted ? "\nThe output was not touched.\n"
+                                                                                                : "\nNothing was written.\n";
   }
   return text;
 }

@@ -39,7 +39,8 @@ Json describe_model(Storage& storage, const formats::Checkpoint& checkpoint, con
   for (const auto& [dtype, count] : bytes) json["dtypes"][dtype] = count;
   json["tied_head"] = checkpoint.find("lm_head.weight") == nullptr;
   json["files"] = Json::array();
-  for (const formats::CheckpointFile& file : checkpoint.files) json["files"].push_back({{"path", file.path}, {"size_bytes", file.identity.size_bytes}});
+  for (const formats::CheckpointFile& file : checkpoint.files)
+    json["files"].push_back({{"path", file.path}, {"size_bytes", file.identity.size_bytes}});
   json["notes"] = checkpoint.notes;
   const std::string manifest_path = checkpoint.directory + "/" + exec::kManifestName;
   if (storage.exists(manifest_path)) {
@@ -54,15 +55,21 @@ void print_text(const Json& json) {
   const auto line = [](std::string_view key, const std::string& value) { fmt::print("{:<14}{}\n", key, value); };
   line("model", json["model"].get<std::string>());
   line("directory", json["directory"].get<std::string>());
-  line("architecture", json["architecture"].get<std::string>() + (json["family"].is_null() ? " (no table: names are matched one to one)" : ""));
-  for (const auto& [prefix, count] : json["layers"].items()) line("layers", fmt::format("{} in {}", count.get<int>(), prefix.empty() ? "the model" : prefix));
-  if (json["experts"].get<int>() != 0) line("experts", fmt::format("{} per layer, layout {}", json["experts"].get<int>(), json["layout"].get<std::string>()));
-  line("parameters", fmt::format("{:.3g} billion in {} tensors", json["parameters"].get<double>() / 1e9, json["tensors"].get<std::uint64_t>()));
+  line("architecture",
+       json["architecture"].get<std::string>() + (json["family"].is_null() ? " (no table: names are matched one to one)" : ""));
+  for (const auto& [prefix, count] : json["layers"].items())
+    line("layers", fmt::format("{} in {}", count.get<int>(), prefix.empty() ? "the model" : prefix));
+  if (json["experts"].get<int>() != 0)
+    line("experts", fmt::format("{} per layer, layout {}", json["experts"].get<int>(), json["layout"].get<std::string>()));
+  line("parameters",
+       fmt::format("{:.3g} billion in {} tensors", json["parameters"].get<double>() / 1e9, json["tensors"].get<std::uint64_t>()));
   std::string dtypes;
-  for (const auto& [dtype, bytes] : json["dtypes"].items()) dtypes += (dtypes.empty() ? "" : ", ") + dtype + " " + format_bytes(bytes.get<std::uint64_t>());
+  for (const auto& [dtype, bytes] : json["dtypes"].items())
+    dtypes += (dtypes.empty() ? "" : ", ") + dtype + " " + format_bytes(bytes.get<std::uint64_t>());
   line("stored", format_bytes(json["bytes"].get<std::uint64_t>()) + fmt::format(" in {} files ({})", json["files"].size(), dtypes));
   line("head", json["tied_head"].get<bool>() ? "no lm_head.weight of its own" : "lm_head.weight");
-  if (json.contains("made_by")) line("made by", json["made_by"].get<std::string>() + fmt::format(", random seed {}", json["seed"].get<std::uint64_t>()));
+  if (json.contains("made_by"))
+    line("made by", json["made_by"].get<std::string>() + fmt::format(", random seed {}", json["seed"].get<std::uint64_t>()));
   for (const Json& note : json["notes"]) line("note", note.get<std::string>());
 }
 

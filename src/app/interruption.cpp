@@ -33,7 +33,8 @@ void watch_signals() {
 
 void stop_if_interrupted() {
   if (received_signal == 0) return;
-  throw Error(ErrorCode::kInterrupted, "interrupted by " + std::string(received_signal == SIGINT ? "SIGINT" : "SIGTERM") + ". Nothing is left behind; run the command again.");
+  throw Error(ErrorCode::kInterrupted, "interrupted by " + std::string(received_signal == SIGINT ? "SIGINT" : "SIGTERM") +
+                                           ". Nothing is left behind; run the command again.");
 }
 
 }  // namespace moeweld::app

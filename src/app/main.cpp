@@ -16,12 +16,18 @@ namespace {
 
 const char* verb(Command command) {
   switch (command) {
-    case Command::kMerge: return "merge";
-    case Command::kPlan: return "plan";
-    case Command::kVerify: return "verify";
-    case Command::kInspect: return "inspect";
-    case Command::kExtract: return "extract";
-    case Command::kMethods: return "list methods";
+    case Command::kMerge:
+      return "merge";
+    case Command::kPlan:
+      return "plan";
+    case Command::kVerify:
+      return "verify";
+    case Command::kInspect:
+      return "inspect";
+    case Command::kExtract:
+      return "extract";
+    case Command::kMethods:
+      return "list methods";
   }
   return "run";
 }
@@ -30,12 +36,18 @@ int dispatch(Peers& peers, const Options& options) {
   const std::shared_ptr<Storage> storage = make_posix_storage();
   const bool first = peers.rank() == 0;
   switch (options.command) {
-    case Command::kMerge: return run_merge(peers, *storage, options);
-    case Command::kExtract: return run_extract(peers, *storage, options);
-    case Command::kVerify: return run_verify(peers, *storage, options);
-    case Command::kPlan: return first ? run_plan(*storage, options) : 0;
-    case Command::kInspect: return first ? run_inspect(*storage, options) : 0;
-    case Command::kMethods: return first ? run_methods() : 0;
+    case Command::kMerge:
+      return run_merge(peers, *storage, options);
+    case Command::kExtract:
+      return run_extract(peers, *storage, options);
+    case Command::kVerify:
+      return run_verify(peers, *storage, options);
+    case Command::kPlan:
+      return first ? run_plan(*storage, options) : 0;
+    case Command::kInspect:
+      return first ? run_inspect(*storage, options) : 0;
+    case Command::kMethods:
+      return first ? run_methods() : 0;
   }
   return 1;
 }

@@ -10,7 +10,9 @@ namespace {
 void print_parameters(const std::vector<merge::ParameterRow>& rows, const char* scope) {
   for (const merge::ParameterRow& row : rows) {
     std::string value = row.optional ? "none" : "required";
-    if (row.default_value) value = row.type == merge::ParameterType::kBoolean ? (*row.default_value != 0 ? "true" : "false") : fmt::format("{}", *row.default_value);
+    if (row.default_value)
+      value =
+          row.type == merge::ParameterType::kBoolean ? (*row.default_value != 0 ? "true" : "false") : fmt::format("{}", *row.default_value);
     fmt::print("    {:<12} {:<10} {:<9} {}\n", row.name, scope, value, row.meaning);
   }
 }

@@ -24,10 +24,23 @@ Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid confi
 7 OUT exists, 8 verification failed, 9 a rank failed, 75 interrupted: run again.)";
 
 /// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
-const std::map<std::string, bool> kWithoutEffect = {
-    {"cuda", false},           {"low-cpu-memory", false}, {"read-to-gpu", false},     {"multi-gpu", false},       {"gpu-rich", false},  {"lazy-unpickle", false},
-    {"clone-tensors", false},  {"async-write", false},    {"safe-serialization", false}, {"load-in-4bit", false}, {"load-in-8bit", false}, {"device", true},
-    {"num-threads", true},     {"write-threads", true},   {"lora-merge-cache", true}, {"lora-merge-dtype", true}, {"batch-size", true}};
+const std::map<std::string, bool> kWithoutEffect = {{"cuda", false},
+                                                    {"low-cpu-memory", false},
+                                                    {"read-to-gpu", false},
+                                                    {"multi-gpu", false},
+                                                    {"gpu-rich", false},
+                                                    {"lazy-unpickle", false},
+                                                    {"clone-tensors", false},
+                                                    {"async-write", false},
+                                                    {"safe-serialization", false},
+                                                    {"load-in-4bit", false},
+                                                    {"load-in-8bit", false},
+                                                    {"device", true},
+                                                    {"num-threads", true},
+                                                    {"write-threads", true},
+                                                    {"lora-merge-cache", true},
+                                                    {"lora-merge-dtype", true},
+                                                    {"batch-size", true}};
 
 class Parser {
  public:
@@ -54,7 +67,8 @@ class Parser {
       app_.exit(success, text, text);
       return {std::nullopt, text.str(), 0};
     } catch (const CLI::ParseError& error) {
-      return {std::nullopt, "moeweld: " + std::string(error.what()) + "\nRun moeweld --help, or moeweld COMMAND --help.\n", exit_code(ErrorCode::kUsage)};
+      return {std::nullopt, "moeweld: " + std::string(error.what()) + "\nRun moeweld --help, or moeweld COMMAND --help.\n",
+              exit_code(ErrorCode::kUsage)};
     } catch (const Error& error) {
       return {std::nullopt, "moeweld: " + error.problems().front().message + "\n", exit_code(ErrorCode::kUsage)};
     }
@@ -64,7 +78,8 @@ class Parser {
   void add_planning_flags(CLI::App& command) {
     command.add_flag("--allow-crimes,!--no-allow-crimes", options_.plan.allow_crimes, "Merge models of different architectures");
     command.add_flag("--copy-tokenizer,!--no-copy-tokenizer", options_.plan.copy_tokenizer, "Copy the tokenizer to the output (default)");
-    command.add_flag("--trust-remote-code,!--no-trust-remote-code", options_.plan.trust_remote_code, "Copy .py files of the base; they are never run");
+    command.add_flag("--trust-remote-code,!--no-trust-remote-code", options_.plan.trust_remote_code,
+                     "Copy .py files of the base; they are never run");
     command.add_flag("--unsafe-truncate-embeddings,!--no-unsafe-truncate-embeddings", options_.plan.unsafe_truncate_embeddings,
                      "Keep the common rows of unlike vocabularies");
     command.add_flag("--allow-degenerate,--i-understand-this-is-not-useful-without-training", options_.plan.allow_degenerate,
@@ -73,15 +88,19 @@ class Parser {
     command.add_flag("--lenient", options_.lenient, "Warn about unknown keys of the configuration instead of refusing them");
     command.add_option("--out-shard-size", out_shard_size_, "Largest file of the output: 5GB, 5B (the same), 500M (default 5GB)");
     command.add_option("--random-seed", options_.plan.seed, "Seed of everything random (default 0)");
-    command.add_option("--layout", layout_, "Layout of experts: per_expert or fused")->check(CLI::IsMember({"per_expert", "per-expert", "fused"}));
+    command.add_option("--layout", layout_, "Layout of experts: per_expert or fused")
+        ->check(CLI::IsMember({"per_expert", "per-expert", "fused"}));
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
     for (const auto& [flag, takes_value] : kWithoutEffect) {
       const std::string shown = "--" + flag;
       if (takes_value) {
-        command.add_option_function<std::string>(flag == "num-threads" ? "-j,--num-threads" : shown, [this, shown](const std::string&) { options_.without_effect.push_back(shown); })
+        command
+            .add_option_function<std::string>(flag == "num-threads" ? "-j,--num-threads" : shown,
+                                              [this, shown](const std::string&) { options_.without_effect.push_back(shown); })
             ->group("");
       } else {
-        command.add_flag_function(shown + ",!--no-" + flag, [this, shown](std::int64_t) { options_.without_effect.push_back(shown); })->group("");
+        command.add_flag_function(shown + ",!--no-" + flag, [this, shown](std::int64_t) { options_.without_effect.push_back(shown); })
+            ->group("");
       }
     }
     add_common_flags(command);
@@ -89,8 +108,10 @@ class Parser {
 
   void add_common_flags(CLI::App& command) {
     command.add_option("--memory-limit", memory_limit_, "Memory of each rank, buffers and statistics included: 2GiB, 512M (default 2GiB)");
-    command.add_option("--threads", options_.threads, "OpenMP threads of each rank (default: its share of the host's cores)")->check(CLI::Range(1, 4096));
-    command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")->check(CLI::IsMember({"auto", "buffered", "direct"}));
+    command.add_option("--threads", options_.threads, "OpenMP threads of each rank (default: its share of the host's cores)")
+        ->check(CLI::Range(1, 4096));
+    command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")
+        ->check(CLI::IsMember({"auto", "buffered", "direct"}));
     command.add_option("--simd", options_.simd_target, "Vector instructions, such as AVX2; results do not depend on them");
     command.add_option("--log-format", log_format_, "text or json (default text)")->check(CLI::IsMember({"text", "json"}));
     command.add_flag("-q,--quiet", options_.quiet, "No progress, no summary");
@@ -138,7 +159,9 @@ class Parser {
     CLI::App& command = add("extract", "Make a dense model of one expert of a Mixtral", Command::kExtract);
     command.add_option("MODEL", options_.input, "The mixture")->required();
     command.add_option("OUT", options_.output, "Directory of the result")->required();
-    command.add_option("--expert", options_.experts, "Index of the expert, or one for each layer: 3 or 3,1,0,…")->required()->delimiter(',');
+    command.add_option("--expert", options_.experts, "Index of the expert, or one for each layer: 3 or 3,1,0,…")
+        ->required()
+        ->delimiter(',');
     add_writing_flags(command);
     add_planning_flags(command);
   }

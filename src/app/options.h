@@ -15,13 +15,13 @@ enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, 
 
 struct Options {
   Command command = Command::kMerge;
-  std::string input;                ///< CONFIG, MODEL or DIR
-  std::string output;               ///< OUT
-  std::vector<int> experts;         ///< extract --expert
+  std::string input;         ///< CONFIG, MODEL or DIR
+  std::string output;        ///< OUT
+  std::vector<int> experts;  ///< extract --expert
   plan::PlanOptions plan;
-  std::string transformers_cache;   ///< where models are looked for, instead of the environment's hub cache
+  std::string transformers_cache;  ///< where models are looked for, instead of the environment's hub cache
   bool lenient = false;
-  int ranks = 0;                    ///< plan --ranks; 0: one
+  int ranks = 0;  ///< plan --ranks; 0: one
   bool json = false;
   bool log_json = false;
   bool quiet = false;
@@ -29,7 +29,7 @@ struct Options {
   bool force = false;
   bool check_finite = false;
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;
-  int threads = 0;                  ///< 0: what the processor affinity and the ranks of the host leave
+  int threads = 0;  ///< 0: what the processor affinity and the ranks of the host leave
   IoMode io = IoMode::kAuto;
   std::string simd_target;
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here

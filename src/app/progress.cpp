@@ -20,7 +20,8 @@ double gigabytes_per_second(std::uint64_t bytes, double seconds) { return second
 
 std::string eta(double seconds) {
   const auto whole = static_cast<std::int64_t>(seconds + 0.5);
-  return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60) : fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+                       : fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
 std::uint64_t peak_memory(const exec::MergeReport& report) {
@@ -37,8 +38,11 @@ ProgressPrinter::ProgressPrinter(std::uint64_t total_output_bytes, bool json, bo
 ProgressPrinter::~ProgressPrinter() { finish(); }
 
 std::string ProgressPrinter::line(const exec::Progress& progress, double seconds) const {
-  const double fraction = progress.total_written_bytes == 0 ? 1.0 : static_cast<double>(progress.written_bytes) / static_cast<double>(progress.total_written_bytes);
-  const double share = total_output_bytes_ == 0 ? 1.0 : static_cast<double>(progress.total_written_bytes) / static_cast<double>(total_output_bytes_);
+  const double fraction = progress.total_written_bytes == 0
+                              ? 1.0
+                              : static_cast<double>(progress.written_bytes) / static_cast<double>(progress.total_written_bytes);
+  const double share =
+      total_output_bytes_ == 0 ? 1.0 : static_cast<double>(progress.total_written_bytes) / static_cast<double>(total_output_bytes_);
   const double scale = share > 0 ? 1.0 / share : 1.0;
   const auto written = static_cast<std::uint64_t>(fraction * static_cast<double>(total_output_bytes_));
   const double read_rate = gigabytes_per_second(static_cast<std::uint64_t>(static_cast<double>(progress.read_bytes) * scale), seconds);
@@ -55,8 +59,8 @@ std::string ProgressPrinter::line(const exec::Progress& progress, double seconds
     json["eta_seconds"] = left;
     return json.dump();
   }
-  return fmt::format("{:3.0f} %  {} of {} written   read {:.1f} GB/s  write {:.1f} GB/s   ETA {}", 100 * fraction, format_bytes(written), format_bytes(total_output_bytes_),
-                     read_rate, write_rate, eta(left));
+  return fmt::format("{:3.0f} %  {} of {} written   read {:.1f} GB/s  write {:.1f} GB/s   ETA {}", 100 * fraction, format_bytes(written),
+                     format_bytes(total_output_bytes_), read_rate, write_rate, eta(left));
 }
 
 void ProgressPrinter::update(const exec::Progress& progress) {
@@ -81,8 +85,9 @@ void ProgressPrinter::finish() {
 }
 
 std::string summary_text(const exec::MergeReport& report, std::size_t num_files, const std::string& output) {
-  std::string text = fmt::format("{}: {} {}, {} in {} (read {:.1f} GB/s, write {:.1f} GB/s), peak {} per rank\n", output, num_files, num_files == 1 ? "file" : "files",
-                                 format_bytes(report.written_bytes), format_duration(report.total_seconds), gigabytes_per_second(report.read_bytes, report.total_seconds),
+  std::string text = fmt::format("{}: {} {}, {} in {} (read {:.1f} GB/s, write {:.1f} GB/s), peak {} per rank\n", output, num_files,
+                                 num_files == 1 ? "file" : "files", format_bytes(report.written_bytes),
+                                 format_duration(report.total_seconds), gigabytes_per_second(report.read_bytes, report.total_seconds),
                                  gigabytes_per_second(report.written_bytes, report.total_seconds), format_memory(peak_memory(report)));
   double measure = 0;
   double slowest = 0;
@@ -97,8 +102,11 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
       slowest_rank = static_cast<int>(i);
     }
   }
-  text += fmt::format("stages: measure {}, merge {}, publish {}", format_duration(measure), format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
-  if (report.ranks.size() > 1 && slowest > 0) text += fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
+  text += fmt::format("stages: measure {}, merge {}, publish {}", format_duration(measure),
+                      format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
+  if (report.ranks.size() > 1 && slowest > 0)
+    text +=
+        fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
   return text + "\nverify with: moeweld verify " + output + "\n";
 }
 

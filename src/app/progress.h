@@ -9,7 +9,8 @@
 
 namespace moeweld::app {
 
-/// Rank 0's view, scaled to the whole: ranks have shares of equal cost. On a terminal one live line, four times a second; else a plain line at most every 10 s; as JSON one object a line.
+/// Rank 0's view, scaled to the whole: ranks have shares of equal cost. On a terminal one live line, four times a second; else a plain line
+/// at most every 10 s; as JSON one object a line.
 class ProgressPrinter {
  public:
   ProgressPrinter(std::uint64_t total_output_bytes, bool json, bool quiet);

@@ -26,7 +26,8 @@ void agree_on_plan(Peers& peers, const plan::MergePlan& plan) {
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     const std::string theirs(reinterpret_cast<const char*>(all[rank].data()), all[rank].size());
     if (theirs == mine) continue;
-    problems.add(Problem{ErrorCode::kPeerFailed, "rank " + std::to_string(rank) + " has another plan or runs another version of moeweld", {}, 0, {}});
+    problems.add(Problem{
+        ErrorCode::kPeerFailed, "rank " + std::to_string(rank) + " has another plan or runs another version of moeweld", {}, 0, {}});
     break;
   }
   agree(peers, problems);
@@ -104,7 +105,9 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     printer.update(progress);
   });
   printer.finish();
-  if (speaks) fmt::print("{}", options.log_json ? summary_json(report, plan.output_files.size(), options.output) : summary_text(report, plan.output_files.size(), options.output));
+  if (speaks)
+    fmt::print("{}", options.log_json ? summary_json(report, plan.output_files.size(), options.output)
+                                      : summary_text(report, plan.output_files.size(), options.output));
 }
 
 }  // namespace moeweld::app

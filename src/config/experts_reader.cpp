@@ -8,9 +8,23 @@ namespace moeweld::config {
 
 namespace {
 
-const std::vector<std::string> kTopKeys = {"base_model",   "experts", "gate_mode", "experts_per_token", "shared_experts", "architecture", "dtype",
-                                           "layout",       "rope",    "moe_layers", "recipe",           "copies",         "shards",       "ratio",
-                                           "published_scaling", "attention_merge", "name"};
+const std::vector<std::string> kTopKeys = {"base_model",
+                                           "experts",
+                                           "gate_mode",
+                                           "experts_per_token",
+                                           "shared_experts",
+                                           "architecture",
+                                           "dtype",
+                                           "layout",
+                                           "rope",
+                                           "moe_layers",
+                                           "recipe",
+                                           "copies",
+                                           "shards",
+                                           "ratio",
+                                           "published_scaling",
+                                           "attention_merge",
+                                           "name"};
 const std::vector<std::string> kExpertKeys = {"source_model",       "positive_prompts", "negative_prompts", "positive_token_ids",
                                               "negative_token_ids", "noise_scale",      "residual_scale"};
 
@@ -20,10 +34,14 @@ struct GateName {
   bool implemented;
 };
 constexpr GateName kGates[] = {
-    {"random", GateMode::kRandom, true},           {"uniform_random", GateMode::kUniformRandom, true},
-    {"cheap_embed", GateMode::kCheapEmbed, true},  {"orthogonal", GateMode::kOrthogonal, false},
-    {"hidden", GateMode::kHidden, false},          {"hidden_last", GateMode::kHidden, false},
-    {"hidden_avg", GateMode::kHiddenAverage, false}, {"router_input", GateMode::kRouterInput, false},
+    {"random", GateMode::kRandom, true},
+    {"uniform_random", GateMode::kUniformRandom, true},
+    {"cheap_embed", GateMode::kCheapEmbed, true},
+    {"orthogonal", GateMode::kOrthogonal, false},
+    {"hidden", GateMode::kHidden, false},
+    {"hidden_last", GateMode::kHidden, false},
+    {"hidden_avg", GateMode::kHiddenAverage, false},
+    {"router_input", GateMode::kRouterInput, false},
 };
 
 constexpr std::int64_t kMostExperts = 65'536;
@@ -52,7 +70,8 @@ class ExpertsReader {
         read_gate_mode(value);
       } else if (key == "experts_per_token") {
         per_token_line = line;
-        if (const auto count = reader_.integer(value, "experts_per_token", 1, kMostExperts)) config_.experts_per_token = static_cast<std::uint32_t>(*count);
+        if (const auto count = reader_.integer(value, "experts_per_token", 1, kMostExperts))
+          config_.experts_per_token = static_cast<std::uint32_t>(*count);
       } else if (key == "architecture") {
         if (!value.IsNull()) read_architecture(value);
       } else if (key == "dtype") {
@@ -60,17 +79,22 @@ class ExpertsReader {
       } else if (key == "layout") {
         if (value.IsNull()) return true;
         const auto name = reader_.text(value, "layout");
-        if (name == "per_expert") config_.layout = Layout::kPerExpert;
-        else if (name == "fused") config_.layout = Layout::kFused;
-        else if (name) reader_.problem(line, "layout must be per_expert or fused, not '" + printable(*name, 60) + "'");
+        if (name == "per_expert")
+          config_.layout = Layout::kPerExpert;
+        else if (name == "fused")
+          config_.layout = Layout::kFused;
+        else if (name)
+          reader_.problem(line, "layout must be per_expert or fused, not '" + printable(*name, 60) + "'");
       } else if (key == "shared_experts") {
         const bool is_empty = value.IsNull() || (value.IsSequence() && value.size() == 0);
         if (!is_empty) reader_.unsupported(line, "'shared_experts' come with a later version");
       } else if (key == "rope") {
         if (!value.IsScalar() || value.Scalar() != "keep") reader_.unsupported(line, "'rope' other than keep comes with a later version");
       } else if (key == "moe_layers") {
-        if (!value.IsScalar() || value.Scalar() != "all") reader_.unsupported(line, "'moe_layers' other than all come with a later version");
-      } else if (key == "recipe" || key == "copies" || key == "shards" || key == "ratio" || key == "published_scaling" || key == "attention_merge") {
+        if (!value.IsScalar() || value.Scalar() != "all")
+          reader_.unsupported(line, "'moe_layers' other than all come with a later version");
+      } else if (key == "recipe" || key == "copies" || key == "shards" || key == "ratio" || key == "published_scaling" ||
+                 key == "attention_merge") {
         reader_.unsupported(line, "'" + key + "' (upcycling recipes) comes with a later version");
       } else if (key == "name") {
         reader_.note(line, "'name' has no effect: OUT names the result");
@@ -83,7 +107,9 @@ class ExpertsReader {
     if (experts_line == 0) reader_.problem(config_.line, "'experts' is missing");
     if (!has_gate) {
       config_.gate_mode_line = experts_line != 0 ? experts_line : config_.line;
-      reader_.unsupported(config_.gate_mode_line, "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and cheap_embed by positive_token_ids are there");
+      reader_.unsupported(config_.gate_mode_line,
+                          "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and "
+                          "cheap_embed by positive_token_ids are there");
     }
     if (!config_.experts.empty() && config_.experts_per_token > config_.experts.size()) {
       reader_.problem(per_token_line, "experts_per_token is " + std::to_string(config_.experts_per_token) + ", but there are only " +
@@ -103,7 +129,10 @@ class ExpertsReader {
       names.push_back(gate.name);
       if (*name != gate.name) continue;
       config_.gate_mode = gate.mode;
-      if (!gate.implemented) reader_.unsupported(line_of(node), "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed by positive_token_ids are there");
+      if (!gate.implemented)
+        reader_.unsupported(
+            line_of(node),
+            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed by positive_token_ids are there");
       return;
     }
     is_gate_mode_known_ = false;
@@ -118,7 +147,8 @@ class ExpertsReader {
     for (const char c : *name) lower += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
     config_.architecture = *name;
     if (!lower.empty() && std::string_view("mixtral").starts_with(lower)) return;
-    for (const std::string_view known : {"deepseek moe", "qwen moe", "qwen3 moe", "qwen2_moe", "qwen3_moe", "deepseek", "granitemoeshared"}) {
+    for (const std::string_view known :
+         {"deepseek moe", "qwen moe", "qwen3 moe", "qwen2_moe", "qwen3_moe", "deepseek", "granitemoeshared"}) {
       if (!lower.empty() && known.starts_with(lower)) {
         reader_.unsupported(line_of(node), "architecture '" + *name + "' comes with a later version; mixtral is there");
         return;
@@ -166,7 +196,9 @@ class ExpertsReader {
 
   /// What is wrong with prompts in any version is said even where the gate mode itself is still to come.
   void check_prompts(int experts_line) {
-    if (config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom || config_.gate_mode == GateMode::kOrthogonal) return;
+    if (config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom ||
+        config_.gate_mode == GateMode::kOrthogonal)
+      return;
     bool all_have_prompts = true;
     bool any_text = false;
     for (const Expert& expert : config_.experts) {
@@ -178,15 +210,17 @@ class ExpertsReader {
                  (expert.negative_token_ids.empty() && !expert.negative_prompts.empty());
     }
     const auto same = [&](const Expert& a, const Expert& b) {
-      return a.positive_prompts == b.positive_prompts && a.negative_prompts == b.negative_prompts && a.positive_token_ids == b.positive_token_ids &&
-             a.negative_token_ids == b.negative_token_ids;
+      return a.positive_prompts == b.positive_prompts && a.negative_prompts == b.negative_prompts &&
+             a.positive_token_ids == b.positive_token_ids && a.negative_token_ids == b.negative_token_ids;
     };
-    const bool identical = config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(),
-                                                                     [&](const Expert& expert) { return same(expert, config_.experts.front()); });
+    const bool identical =
+        config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(),
+                                                  [&](const Expert& expert) { return same(expert, config_.experts.front()); });
     config_.identical_prompts = identical && all_have_prompts;
     config_.experts_line = experts_line;
     if (any_text && config_.gate_mode == GateMode::kCheapEmbed) {
-      reader_.unsupported(config_.gate_mode_line, "gate_mode cheap_embed by prompts comes with a later version, together with tokenizers; give positive_token_ids");
+      reader_.unsupported(config_.gate_mode_line,
+                          "gate_mode cheap_embed by prompts comes with a later version, together with tokenizers; give positive_token_ids");
     }
   }
 

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::int64_t kMostLayers = 100'000;
 
-const std::vector<std::string> kTopKeys = {"models",    "slices",           "modules",   "merge_method", "base_model", "parameters",
-                                           "dtype",     "out_dtype",        "tokenizer", "chat_template", "tokenizer_source", "name"};
+const std::vector<std::string> kTopKeys = {"models", "slices",    "modules",   "merge_method",  "base_model",       "parameters",
+                                           "dtype",  "out_dtype", "tokenizer", "chat_template", "tokenizer_source", "name"};
 
 class MergeReader {
  public:
@@ -75,7 +75,8 @@ class MergeReader {
     const int given = (models_line != 0) + (slices_line != 0) + (modules_line != 0);
     if (given != 1) {
       reader_.problem(given == 0 ? line_of(root) : std::max({models_line, slices_line, modules_line}),
-                      given == 0 ? "one of 'models', 'slices' and 'modules' must be there" : "only one of 'models', 'slices' and 'modules' may be there");
+                      given == 0 ? "one of 'models', 'slices' and 'modules' must be there"
+                                 : "only one of 'models', 'slices' and 'modules' may be there");
     }
     if (tokenizer_line != 0 && tokenizer_source_line != 0) {
       reader_.problem(std::max(tokenizer_line, tokenizer_source_line), "'tokenizer' and 'tokenizer_source' cannot both be there");
@@ -99,10 +100,11 @@ class MergeReader {
       std::vector<std::string> names;
       for (const MethodInfo& info : reader_.methods()) names.push_back(info.name);
       const auto near = nearest(*name, names);
-      reader_.problem(config_.merge_method_line,
-                      "unknown merge method '" + printable(*name, 60) + "'." + (near ? " Did you mean '" + *near + "'?" : " `moeweld methods` lists them."));
+      reader_.problem(config_.merge_method_line, "unknown merge method '" + printable(*name, 60) + "'." +
+                                                     (near ? " Did you mean '" + *near + "'?" : " `moeweld methods` lists them."));
     } else if (!method_->implemented) {
-      reader_.unsupported(config_.merge_method_line, "merge method '" + *name + "' comes with a later version; `moeweld methods` lists those that are there");
+      reader_.unsupported(config_.merge_method_line,
+                          "merge method '" + *name + "' comes with a later version; `moeweld methods` lists those that are there");
     }
   }
 
@@ -143,21 +145,22 @@ class MergeReader {
       OutputSlice slice;
       slice.line = line_of(element);
       bool has_sources = false;
-      reader_.read_map(element, "a slice", {"sources", "base_model", "parameters", "residual_weight"}, [&](const std::string& key, const YAML::Node& value) {
-        if (key == "sources") {
-          has_sources = true;
-          slice.sources = read_sources(value);
-        } else if (key == "base_model") {
-          if (!value.IsNull()) slice.base_model = reader_.model(value, "base_model");
-        } else if (key == "parameters") {
-          slice.parameters = reader_.parameters(value, method_);
-        } else if (key == "residual_weight") {
-          reader_.note(line_of(value), "'residual_weight' has no effect");
-        } else {
-          return false;
-        }
-        return true;
-      });
+      reader_.read_map(element, "a slice", {"sources", "base_model", "parameters", "residual_weight"},
+                       [&](const std::string& key, const YAML::Node& value) {
+                         if (key == "sources") {
+                           has_sources = true;
+                           slice.sources = read_sources(value);
+                         } else if (key == "base_model") {
+                           if (!value.IsNull()) slice.base_model = reader_.model(value, "base_model");
+                         } else if (key == "parameters") {
+                           slice.parameters = reader_.parameters(value, method_);
+                         } else if (key == "residual_weight") {
+                           reader_.note(line_of(value), "'residual_weight' has no effect");
+                         } else {
+                           return false;
+                         }
+                         return true;
+                       });
       if (element.IsMap() && !has_sources) reader_.problem(slice.line, "a slice has no 'sources'");
       result.push_back(std::move(slice));
     }
@@ -205,7 +208,8 @@ class MergeReader {
     const auto end = reader_.integer(node[1], "the end of 'layer_range'", 0, kMostLayers);
     if (!first || !end) return;
     if (*end <= *first) {
-      reader_.problem(line_of(node), "'layer_range' [" + std::to_string(*first) + ", " + std::to_string(*end) + "] holds no layer; the end is not included");
+      reader_.problem(line_of(node), "'layer_range' [" + std::to_string(*first) + ", " + std::to_string(*end) +
+                                         "] holds no layer; the end is not included");
       return;
     }
     source.first_layer = static_cast<std::uint32_t>(*first);
@@ -221,13 +225,18 @@ class MergeReader {
       OutputModule module;
       module.name = name;
       module.line = line_of(value);
-      reader_.read_map(value, "module '" + printable(name, 60) + "'", {"models", "slices", "parameters"}, [&](const std::string& key, const YAML::Node& inner) {
-        if (key == "models") module.models = inner.IsNull() ? std::vector<InputModel>{} : read_models(inner);
-        else if (key == "slices") module.slices = inner.IsNull() ? std::vector<OutputSlice>{} : read_slices(inner);
-        else if (key == "parameters") module.parameters = reader_.parameters(inner, method_);
-        else return false;
-        return true;
-      });
+      reader_.read_map(value, "module '" + printable(name, 60) + "'", {"models", "slices", "parameters"},
+                       [&](const std::string& key, const YAML::Node& inner) {
+                         if (key == "models")
+                           module.models = inner.IsNull() ? std::vector<InputModel>{} : read_models(inner);
+                         else if (key == "slices")
+                           module.slices = inner.IsNull() ? std::vector<OutputSlice>{} : read_slices(inner);
+                         else if (key == "parameters")
+                           module.parameters = reader_.parameters(inner, method_);
+                         else
+                           return false;
+                         return true;
+                       });
       if (module.models.empty() == module.slices.empty()) {
         reader_.problem(module.line, "module '" + printable(name, 60) + "' must have either 'models' or 'slices'");
       }
@@ -243,8 +252,8 @@ class MergeReader {
     } else if (node.IsScalar() && node.Scalar() == "base") {
       tokenizer.source = TokenizerConfig::Source::kBase;
     } else if (node.IsScalar() && node.Scalar().rfind("model:", 0) == 0) {
-      reader_.problem(line_of(node), "the tokenizer's source is 'base', 'union' or a model as it is named elsewhere; write '" + printable(node.Scalar().substr(6), 100) +
-                                         "' without 'model:'");
+      reader_.problem(line_of(node), "the tokenizer's source is 'base', 'union' or a model as it is named elsewhere; write '" +
+                                         printable(node.Scalar().substr(6), 100) + "' without 'model:'");
     } else if (auto model = reader_.model(node, "the tokenizer's source")) {
       tokenizer.source = TokenizerConfig::Source::kModel;
       tokenizer.model = std::move(*model);

@@ -4,7 +4,8 @@
 
 namespace moeweld::config {
 
-ConfigFile parse_config(const std::string& text, const std::string& path, const std::vector<MethodInfo>& methods, const ReadOptions& options) {
+ConfigFile parse_config(const std::string& text, const std::string& path, const std::vector<MethodInfo>& methods,
+                        const ReadOptions& options) {
   const YAML::Node root = load_yaml_document(text, path);
   YamlReader reader(path, methods, options);
   ConfigFile file;

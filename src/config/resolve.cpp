@@ -2,7 +2,8 @@
 
 namespace moeweld::config {
 
-std::optional<Scalar> resolve(std::string_view parameter, std::span<const ParameterMap* const> scopes, std::string_view tensor_name, double t) {
+std::optional<Scalar> resolve(std::string_view parameter, std::span<const ParameterMap* const> scopes, std::string_view tensor_name,
+                              double t) {
   for (const ParameterMap* scope : scopes) {
     if (scope == nullptr) continue;
     const ParameterSetting* setting = find(*scope, parameter);

@@ -84,8 +84,9 @@ class MpiPeers final : public Peers {
       total += counts.back();
     }
     std::vector<std::byte> all(static_cast<std::size_t>(total));
-    check_mpi(MPI_Allgatherv(bytes.data(), checked_cast<int>(bytes.size()), MPI_BYTE, all.data(), counts.data(), offsets.data(), MPI_BYTE, comm_),
-              "MPI_Allgatherv");
+    check_mpi(
+        MPI_Allgatherv(bytes.data(), checked_cast<int>(bytes.size()), MPI_BYTE, all.data(), counts.data(), offsets.data(), MPI_BYTE, comm_),
+        "MPI_Allgatherv");
     for (std::size_t i = 0; i < result.size(); ++i) {
       std::copy_n(all.begin() + offsets[i], counts[i], result[i].begin());
     }

@@ -16,7 +16,8 @@ MpiSession::MpiSession(int* argc, char*** argv) {
     check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
   }
   if (provided < MPI_THREAD_FUNNELED) {
-    throw Error(ErrorCode::kPeerFailed, "MPI gives thread level MPI_THREAD_SINGLE; moeweld reads and writes in threads and needs MPI_THREAD_FUNNELED");
+    throw Error(ErrorCode::kPeerFailed,
+                "MPI gives thread level MPI_THREAD_SINGLE; moeweld reads and writes in threads and needs MPI_THREAD_FUNNELED");
   }
 }
 

@@ -54,7 +54,8 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
+  needs.reserve_bytes =
+      kProgramBytes + plan_memory_bytes(plan) + most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
   return needs;
 }
 
@@ -76,8 +77,9 @@ BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes,
   const Needs needs = needs_of(plan, threads);
   const std::uint64_t least = needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB;
   if (limit_bytes < least) {
-    throw Error(ErrorCode::kUsage, "a memory limit of " + format_memory(limit_bytes) + " per rank is too small for this merge; it needs at least " +
-                                       format_memory(round_up(least, kMiB)) + " (--memory-limit)");
+    throw Error(ErrorCode::kUsage, "a memory limit of " + format_memory(limit_bytes) +
+                                       " per rank is too small for this merge; it needs at least " + format_memory(round_up(least, kMiB)) +
+                                       " (--memory-limit)");
   }
   const std::uint64_t available = limit_bytes - needs.reserve_bytes;
   BufferSizes sizes;

@@ -9,8 +9,8 @@
 
 namespace moeweld::exec {
 
-/// Runs `produce` on every rank and gathers what it returned, in rank order. If it threw on any rank, every rank throws the same Error. Collective; `produce`
-/// must not call collectives.
+/// Runs `produce` on every rank and gathers what it returned, in rank order. If it threw on any rank, every rank throws the same Error.
+/// Collective; `produce` must not call collectives.
 std::vector<std::vector<std::byte>> exchange(Peers& peers, const std::function<std::vector<std::byte>()>& produce);
 
 }  // namespace moeweld::exec

@@ -39,8 +39,8 @@ void serialize(Archive& archive, RunDigests& value) {
 
 template <class Archive>
 void serialize(Archive& archive, RankReport& value) {
-  archive(value.read_bytes, value.written_bytes, value.measure_seconds, value.merge_seconds, value.read_wait_seconds, value.write_wait_seconds,
-          value.peak_memory_bytes);
+  archive(value.read_bytes, value.written_bytes, value.measure_seconds, value.merge_seconds, value.read_wait_seconds,
+          value.write_wait_seconds, value.peak_memory_bytes);
 }
 
 namespace {
@@ -60,7 +60,8 @@ void serialize(Archive& archive, RankOutcome& value) {
   archive(value.report, value.digests);
 }
 
-void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial, const ExecuteOptions& options) {
+void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial,
+                         const ExecuteOptions& options) {
   agree_on(peers, [&] {
     if (peers.rank() != 0) return;
     if (options.force) storage.remove_all(partial);
@@ -80,8 +81,8 @@ void remove_partial(Peers& peers, Storage& storage, const std::string& partial) 
 
 }  // namespace
 
-MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule, const std::string& output_directory,
-                    const ExecuteOptions& options, const ProgressCallback& progress) {
+MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule,
+                    const std::string& output_directory, const ExecuteOptions& options, const ProgressCallback& progress) {
   const auto start = Clock::now();
   omp_set_num_threads(std::max(1, options.threads));
   const std::string partial = partial_directory(output_directory);

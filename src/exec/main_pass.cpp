@@ -112,7 +112,8 @@ class MainPass {
     const std::uint64_t begin = place.begin + piece.first_element * element_size;
     write_headers_up_to(place.file, begin);
     for (std::uint64_t done = 0; done < piece.num_elements;) {
-      const std::span<std::byte> target = writer_.reserve(place.file, begin + done * element_size, (piece.num_elements - done) * element_size);
+      const std::span<std::byte> target =
+          writer_.reserve(place.file, begin + done * element_size, (piece.num_elements - done) * element_size);
       const std::uint64_t count = target.size() / element_size;
       compute(operation, decisions, {.first_element = piece.first_element + done, .num_elements = count, .inputs = inputs}, target.data());
       writer_.commit(count * element_size);
@@ -238,8 +239,9 @@ void RankPipeline::look_at_values(const LoadedUnit& unit) {
       const std::uint64_t count = merge::count_non_finite(operation.sources[i].dtype, unit.sources(index)[i], piece.num_elements);
       if (count == 0) continue;
       throw Error(ErrorCode::kInvalidInput,
-                  "holds " + std::to_string(count) + " values that are NaN or infinite (in elements " + std::to_string(piece.first_element) + " to " +
-                      std::to_string(piece.first_element + piece.num_elements - 1) + "), and --check-finite refuses them",
+                  "holds " + std::to_string(count) + " values that are NaN or infinite (in elements " +
+                      std::to_string(piece.first_element) + " to " + std::to_string(piece.first_element + piece.num_elements - 1) +
+                      "), and --check-finite refuses them",
                   plan.input_files[operation.sources[i].file].path, operation.name);
     }
   }

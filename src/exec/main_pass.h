@@ -11,8 +11,8 @@
 
 namespace moeweld::exec {
 
-/// Computes and writes this rank's runs into `directory`. Tensors that need measuring and are not in pipeline.decided are held in their slots until their last
-/// unit is there. Not collective. Returns the digests of what was written.
+/// Computes and writes this rank's runs into `directory`. Tensors that need measuring and are not in pipeline.decided are held in their
+/// slots until their last unit is there. Not collective. Returns the digests of what was written.
 std::vector<RunDigests> run_main_pass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline,
                                       const ProgressCallback& progress);
 

@@ -12,8 +12,8 @@ namespace {
 constexpr std::uint64_t kWaveBytes = 16 << 20;
 constexpr std::size_t kReadAheadUnits = 2;
 
-merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& phase, const merge::Decisions& decisions, std::uint64_t first_block,
-                                  std::uint64_t end_block, RankPipeline& pipeline) {
+merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& phase, const merge::Decisions& decisions,
+                                  std::uint64_t first_block, std::uint64_t end_block, RankPipeline& pipeline) {
   const plan::Operation& operation = pipeline.plan.operations[index];
   merge::PhasePartial partial;
   const std::vector<Unit> units = cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes);
@@ -21,8 +21,9 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
   for (const Unit& unit : units) {
     LoadedUnit loaded = reader.take();
     pipeline.report.read_bytes += loaded.read_bytes;
-    merge::measure_blocks(pipeline.method_of(operation), operation.task, decisions, phase,
-                          {.first_element = unit.front().first_element, .num_elements = unit.front().num_elements, .inputs = loaded.sources(0)}, partial);
+    merge::measure_blocks(
+        pipeline.method_of(operation), operation.task, decisions, phase,
+        {.first_element = unit.front().first_element, .num_elements = unit.front().num_elements, .inputs = loaded.sources(0)}, partial);
     pipeline.slots.release(std::move(loaded.slot));
   }
   return partial;
@@ -31,7 +32,8 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
 std::uint64_t result_bytes(const plan::SharedMeasurement& measurement, const plan::MergePlan& plan) {
   const plan::Operation& operation = plan.operations[measurement.operation];
   const auto phase = merge::method_table()[operation.method].next_phase(operation.task, {});
-  const std::uint64_t sums = phase->has_sums ? merge::num_blocks(operation.task.elements()) * operation.sources.size() * operation.sources.size() : 0;
+  const std::uint64_t sums =
+      phase->has_sums ? merge::num_blocks(operation.task.elements()) * operation.sources.size() * operation.sources.size() : 0;
   return (phase->num_counts * measurement.ranks.size() + sums) * sizeof(double);
 }
 
@@ -105,7 +107,8 @@ std::vector<std::uint32_t> find_large(const plan::Schedule& schedule, int rank, 
     for (const Piece& piece : unit) ++units_of[piece.operation];
   }
   for (const auto& [index, count] : units_of) {
-    if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index)) result.push_back(index);
+    if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index))
+      result.push_back(index);
   }
   return result;
 }

@@ -21,13 +21,15 @@ std::string existing_ancestor(Storage& storage, std::string directory) {
   return directory;
 }
 
-void check_output(Storage& storage, const plan::MergePlan& plan, const std::string& output, const ExecuteOptions& options, ProblemList& problems) {
+void check_output(Storage& storage, const plan::MergePlan& plan, const std::string& output, const ExecuteOptions& options,
+                  ProblemList& problems) {
   if (storage.exists(output) && !options.force) {
     problems.add(Problem{ErrorCode::kOutputExists, "exists already. Choose another name, or replace it with --force.", output});
   }
   if (const std::string partial = partial_directory(output); storage.exists(partial) && !options.force) {
     problems.add(Problem{ErrorCode::kOutputExists,
-                  "exists: another job is writing it, or one died while it did. If none is running, remove it or use --force.", partial});
+                         "exists: another job is writing it, or one died while it did. If none is running, remove it or use --force.",
+                         partial});
   }
   const std::string parent = existing_ancestor(storage, parent_of(output));
   if (!storage.is_directory(parent)) {
@@ -35,7 +37,8 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
     return;
   }
   if (!storage.is_writable_directory(parent)) {
-    problems.add(Problem{ErrorCode::kIo, "no file can be created here, so '" + output + "' cannot be written. Check permissions, quota and mount.", parent});
+    problems.add(Problem{
+        ErrorCode::kIo, "no file can be created here, so '" + output + "' cannot be written. Check permissions, quota and mount.", parent});
     return;
   }
   std::uint64_t needed = plan.output_bytes();
@@ -47,9 +50,10 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
   }
   const SpaceInfo space = storage.space(parent);
   if (space.available_bytes < needed) {
-    problems.add(Problem{ErrorCode::kNoSpace, "the output needs " + format_bytes(needed) + ", and this " + space.file_system + " file system has " +
-                                           format_bytes(space.available_bytes) + " free",
-                  parent});
+    problems.add(Problem{ErrorCode::kNoSpace,
+                         "the output needs " + format_bytes(needed) + ", and this " + space.file_system + " file system has " +
+                             format_bytes(space.available_bytes) + " free",
+                         parent});
   }
 }
 
@@ -60,16 +64,17 @@ void check_inputs(Storage& storage, const plan::MergePlan& plan, ProblemList& pr
       problems.add(Problem{ErrorCode::kInvalidInput, "the file was there when the merge was planned and is not any more", file.path});
     } else if (*identity != file.identity) {
       problems.add(Problem{ErrorCode::kInvalidInput,
-                    "the file changed since the merge was planned: it had " + std::to_string(file.identity.size_bytes) + " bytes, now it has " +
-                        std::to_string(identity->size_bytes) + ", or it was written to in between",
-                    file.path});
+                           "the file changed since the merge was planned: it had " + std::to_string(file.identity.size_bytes) +
+                               " bytes, now it has " + std::to_string(identity->size_bytes) + ", or it was written to in between",
+                           file.path});
     }
   }
 }
 
 }  // namespace
 
-void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory, const ExecuteOptions& options) {
+void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
+               const ExecuteOptions& options) {
   ProblemList problems;
   problems.attempt([&] { plan_buffers(plan, options.memory_limit_bytes, options.threads); });
   // One rank asks the file system; a thousand asking at once would be a problem of its own.

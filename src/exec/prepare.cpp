@@ -38,7 +38,8 @@ class EmbeddingRows {
     task.output_dtype = DType::kF64;
     task.inputs = {{slot_.embedding.dtype, {std::numeric_limits<double>::quiet_NaN()}}};
     const std::byte* input = bytes_.data();
-    merge::apply_elements(*merge::find_method("passthrough"), task, {}, {.first_element = 0, .num_elements = sum.size(), .inputs = std::span(&input, 1)},
+    merge::apply_elements(*merge::find_method("passthrough"), task, {},
+                          {.first_element = 0, .num_elements = sum.size(), .inputs = std::span(&input, 1)},
                           reinterpret_cast<std::byte*>(decoded_.data()));
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += decoded_[i];
   }

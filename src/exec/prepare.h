@@ -9,10 +9,9 @@
 
 namespace moeweld::exec {
 
-/// cheap_embed: one unit vector per expert, the sum of its positive prompts' token embeddings made a unit vector, less the same of the negative ones, made a unit
-/// vector again (norms up to 1e-8 are left as they are).
-/// Rows of every slot, row-major float64, the same on every rank. Rank 0 computes, since a slot's inputs are a few embedding rows. Collective; throws the same Error
-/// on every rank.
+/// cheap_embed: one unit vector per expert, the sum of its positive prompts' token embeddings made a unit vector, less the same of the
+/// negative ones, made a unit vector again (norms up to 1e-8 are left as they are). Rows of every slot, row-major float64, the same on
+/// every rank. Rank 0 computes, since a slot's inputs are a few embedding rows. Collective; throws the same Error on every rank.
 std::vector<std::vector<double>> prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, IoMode io);
 
 }  // namespace moeweld::exec

@@ -85,7 +85,8 @@ std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const
   std::vector<Digest> result;
   for (std::size_t file = 0; file < chunks.size(); ++file) {
     if (counts[file] != chunks[file].size()) {
-      throw Error(ErrorCode::kInternal, "ranks wrote " + std::to_string(counts[file]) + " chunks of a file that has " + std::to_string(chunks[file].size()),
+      throw Error(ErrorCode::kInternal,
+                  "ranks wrote " + std::to_string(counts[file]) + " chunks of a file that has " + std::to_string(chunks[file].size()),
                   plan.output_files[file].name);
     }
     result.push_back(digest_of_chunks(chunks[file]));

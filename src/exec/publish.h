@@ -17,8 +17,8 @@ std::string partial_directory(const std::string& output_directory);
 /// Digest of every output file from all ranks' runs. Throws Error(kInternal) if a chunk is missing or there twice.
 std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs);
 
-/// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT is moved aside first
-/// and removed last.
+/// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT
+/// is moved aside first and removed last.
 void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const std::string& output_directory,
              const ExecuteOptions& options);
 

@@ -18,7 +18,7 @@ struct Range {
   std::uint32_t file = 0;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
-  std::size_t index = 0;         // into LoadedUnit::data
+  std::size_t index = 0;  // into LoadedUnit::data
   std::size_t element_size = 1;
 };
 
@@ -34,15 +34,17 @@ InputFile& InputFiles::open(std::uint32_t file) {
   std::unique_ptr<InputFile> opened = storage_.open_input(planned.path, mode_);
   if (opened->identity() != planned.identity) {
     throw Error(ErrorCode::kInvalidInput,
-                "the file changed between planning and reading: it had " + std::to_string(planned.identity.size_bytes) + " bytes, now it has " +
-                    std::to_string(opened->identity().size_bytes) + ", or it was written to in between. Run the merge again.",
+                "the file changed between planning and reading: it had " + std::to_string(planned.identity.size_bytes) +
+                    " bytes, now it has " + std::to_string(opened->identity().size_bytes) +
+                    ", or it was written to in between. Run the merge again.",
                 planned.path);
   }
   order_.push_back(file);
   return *open_.emplace(file, std::move(opened)).first->second;
 }
 
-UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots, std::size_t read_ahead)
+UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
+                       std::size_t read_ahead)
     : plan_(plan), units_(units), files_(files), slots_(slots), read_ahead_(read_ahead), thread_([this] { run(); }) {}
 
 UnitReader::~UnitReader() {
@@ -107,7 +109,8 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
   }
   loaded.first_source.push_back(ranges.size());
   loaded.data.resize(ranges.size());
-  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return std::tie(a.file, a.begin) < std::tie(b.file, b.begin); });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return std::tie(a.file, a.begin) < std::tie(b.file, b.begin); });
 
   // What the ranges from here on need if none of them is joined.
   std::vector<std::uint64_t> rest(ranges.size() + 1);
@@ -132,7 +135,8 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
     const std::span<std::byte> extent = slot.span().subspan(used, extent_bytes);
     if (end > ranges[first].begin) {
       InputFile& file = files_.open(ranges[first].file);
-      if (end > file.identity().size_bytes) throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file.path());
+      if (end > file.identity().size_bytes)
+        throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file.path());
       file.read(extent_begin, extent);
       loaded.read_bytes += end - ranges[first].begin;
     }

@@ -19,7 +19,8 @@
 
 namespace moeweld::exec {
 
-/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open. One thread at a time.
+/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open. One thread at a
+/// time.
 class InputFiles {
  public:
   InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode) {}
@@ -39,8 +40,8 @@ class InputFiles {
 struct LoadedUnit {
   Unit pieces;
   AlignedBuffer slot;
-  std::vector<const std::byte*> data;        ///< all pieces' sources, piece after piece
-  std::vector<std::size_t> first_source;     ///< pieces.size() + 1 entries into data
+  std::vector<const std::byte*> data;     ///< all pieces' sources, piece after piece
+  std::vector<std::size_t> first_source;  ///< pieces.size() + 1 entries into data
   std::uint64_t read_bytes = 0;
 
   std::span<const std::byte* const> sources(std::size_t piece) const {
@@ -56,8 +57,8 @@ class UnitReader {
   UnitReader(const UnitReader&) = delete;
   UnitReader& operator=(const UnitReader&) = delete;
 
-  /// The next unit; rethrows what reading it threw. Call once per unit. A reader that is destroyed before its last unit was taken closes the pool: the pipeline has
-  /// failed then.
+  /// The next unit; rethrows what reading it threw. Call once per unit. A reader that is destroyed before its last unit was taken closes
+  /// the pool: the pipeline has failed then.
   LoadedUnit take();
 
  private:

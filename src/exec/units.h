@@ -28,11 +28,12 @@ struct ElementRange {
 };
 ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& operation, const plan::FileRun& run);
 
-/// Cuts the operations in `runs` (in output order) into units of at most `slot_bytes` of input. Cuts inside an operation lie on multiples of its blocks
-/// when it has to be measured, else on multiples of 2^14 elements.
+/// Cuts the operations in `runs` (in output order) into units of at most `slot_bytes` of input. Cuts inside an operation lie on multiples
+/// of its blocks when it has to be measured, else on multiples of 2^14 elements.
 std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes);
 
 /// Cuts blocks [first_block, end_block) of one operation.
-std::vector<Unit> cut_blocks(const plan::MergePlan& plan, std::uint32_t operation, std::uint64_t first_block, std::uint64_t end_block, std::size_t slot_bytes);
+std::vector<Unit> cut_blocks(const plan::MergePlan& plan, std::uint32_t operation, std::uint64_t first_block, std::uint64_t end_block,
+                             std::size_t slot_bytes);
 
 }  // namespace moeweld::exec

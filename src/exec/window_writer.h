@@ -32,14 +32,15 @@ struct RunDigests {
 class WindowWriter {
  public:
   /// `directory`: where the plan's output files are, created with their sizes already.
-  WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory, IoMode mode,
-               BufferPool& windows);
+  WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
+               IoMode mode, BufferPool& windows);
   ~WindowWriter();
   WindowWriter(const WindowWriter&) = delete;
   WindowWriter& operator=(const WindowWriter&) = delete;
 
-  /// Memory for the next bytes of the stream: at least one, at most `max_bytes`, as many as the window and the run have room for. `file` and `offset` are where the
-  /// caller means to write; they must be where the stream stands. May wait for the disk; rethrows what writing threw.
+  /// Memory for the next bytes of the stream: at least one, at most `max_bytes`, as many as the window and the run have room for. `file`
+  /// and `offset` are where the caller means to write; they must be where the stream stands. May wait for the disk; rethrows what writing
+  /// threw.
   std::span<std::byte> reserve(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes);
   /// Says that the first `num_bytes` of what reserve() gave are filled.
   void commit(std::uint64_t num_bytes);

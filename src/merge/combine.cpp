@@ -25,8 +25,9 @@ void combine(const Combination& combination, const Pointers& inputs, const auto&
 
 void combine_bf16(const Task& task, const Combination& combination, const Elements& elements, std::byte* output) {
   for_padded(task, elements, output, sizeof(std::uint16_t), [&](const Elements& part, std::size_t, std::byte* target) {
-    combine(combination, part.inputs,
-            [&](const LinearCombination& kernel) { combine_linearly_bf16(kernel, part.num_elements, reinterpret_cast<std::uint16_t*>(target)); });
+    combine(combination, part.inputs, [&](const LinearCombination& kernel) {
+      combine_linearly_bf16(kernel, part.num_elements, reinterpret_cast<std::uint16_t*>(target));
+    });
   });
 }
 

@@ -9,9 +9,9 @@
 namespace moeweld::merge {
 
 struct Combination {
-  std::vector<int> terms;        ///< indices into Task::inputs
-  std::vector<double> weights;   ///< one per term
-  int base = -1;                 ///< index into Task::inputs; −1: plain sum of w_i x_i, else base + lambda · (Σ w_i (x_i − base)) / divisor
+  std::vector<int> terms;       ///< indices into Task::inputs
+  std::vector<double> weights;  ///< one per term
+  int base = -1;  ///< index into Task::inputs; −1: plain sum of w_i x_i, else base + lambda · (Σ w_i (x_i − base)) / divisor
   double divisor = 1;
   double lambda = 1;
 };

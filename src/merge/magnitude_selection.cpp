@@ -17,7 +17,7 @@ struct Search {
   std::uint64_t magnitude = 0;  // digits found so far; the lower ones are 0
   std::uint64_t hash = 0;
   std::uint64_t high_index = 0;
-  std::uint64_t left = 0;       // how many of the elements that match all digits so far are to be kept
+  std::uint64_t left = 0;  // how many of the elements that match all digits so far are to be kept
   std::uint64_t hash_digits = 0;
 };
 constexpr std::size_t kSearchIntegers = 6;
@@ -34,7 +34,8 @@ void store(const Search& value, Decisions& decisions, std::size_t search) {
 std::uint64_t magnitude_digits(const Task& task) { return computes_in_float64(task.output_dtype) ? 4 : 2; }
 
 std::uint32_t hash_key(const Task& task, int input) {
-  return mix32(static_cast<std::uint32_t>(task.tensor_key) ^ mix32(static_cast<std::uint32_t>(task.tensor_key >> 32) + static_cast<std::uint32_t>(input)));
+  return mix32(static_cast<std::uint32_t>(task.tensor_key) ^
+               mix32(static_cast<std::uint32_t>(task.tensor_key >> 32) + static_cast<std::uint32_t>(input)));
 }
 
 /// Which keys the digit that a search is at is counted of: those equal to `known` after a shift.
@@ -57,8 +58,8 @@ void count_first_digit(std::uint64_t digits, const Key* keys, std::size_t num, s
 
 /// Later digits of the magnitude, then of the hash, then the index's high half, for keys that passed the filter.
 template <typename Key>
-void count_later_digit(const Search& search, std::uint64_t digits, std::uint32_t key_salt, const Key* keys, const Key* places, std::uint64_t first_index,
-                       std::size_t num, std::uint64_t* bins) {
+void count_later_digit(const Search& search, std::uint64_t digits, std::uint32_t key_salt, const Key* keys, const Key* places,
+                       std::uint64_t first_index, std::size_t num, std::uint64_t* bins) {
   if (search.stage < digits) {
     const int shift = static_cast<int>(16 * (digits - 1 - search.stage));
     for (std::size_t i = 0; i < num; ++i) ++bins[(keys[i] >> shift) & 0xFFFF];

@@ -11,8 +11,9 @@
 
 namespace moeweld::merge {
 
-/// Elements are ordered by unique keys: bits of |δ| in the arithmetic type (every NaN largest), then a hash of the index (distinct within 2^32 indices), then the index's high half. So
-/// "the k largest" is exact, the same on any number of ranks, and among equal magnitudes does not favour the first rows.
+/// Elements are ordered by unique keys: bits of |δ| in the arithmetic type (every NaN largest), then a hash of the index (distinct within
+/// 2^32 indices), then the index's high half. So "the k largest" is exact, the same on any number of ranks, and among equal magnitudes does
+/// not favour the first rows.
 ///
 /// One search per input that has to be sparsified: a digit of 16 bits per phase, from the top, until the cut falls on the border of a bin.
 class MagnitudeSelection {
@@ -34,8 +35,8 @@ class MagnitudeSelection {
   void measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts) const;
   void decide(std::span<const std::uint64_t> counts, Decisions& decisions) const;
 
-  /// The rule for elements whose indices have this high half; `search` is an index into inputs. May be called before all is decided only for
-  /// inputs that are.
+  /// The rule for elements whose indices have this high half; `search` is an index into inputs. May be called before all is decided only
+  /// for inputs that are.
   KeepRule rule(const Decisions& decisions, std::size_t search, std::uint64_t index) const;
 
  private:

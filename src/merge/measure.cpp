@@ -58,8 +58,8 @@ void add_element_wise(std::span<const double> sums, std::vector<double>& total) 
 
 }  // namespace
 
-void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& elements,
-                    PhasePartial& partial) {
+void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase,
+                    const Elements& elements, PhasePartial& partial) {
   const std::uint64_t first_block = elements.first_element / kBlockElements;
   const auto blocks = static_cast<std::int64_t>(num_blocks(elements.num_elements));
   const std::size_t first_slot = partial.blocks.size();
@@ -95,7 +95,8 @@ void measure_blocks(const MethodRow& method, const Task& task, const Decisions& 
   failure.rethrow_if_any();
 }
 
-void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials, Decisions& decisions) {
+void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials,
+                  Decisions& decisions) {
   PhaseResult result;
   result.counts.assign(phase.num_counts, 0);
   const std::uint64_t blocks = num_blocks(task.elements());
@@ -106,14 +107,16 @@ void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& p
     for (std::size_t i = 0; i < partial.blocks.size(); ++i) {
       const std::uint64_t block = partial.blocks[i];
       if (block >= blocks || seen[block]) {
-        throw Error(ErrorCode::kInternal, "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was measured twice or does not exist");
+        throw Error(ErrorCode::kInternal,
+                    "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was measured twice or does not exist");
       }
       seen[block] = true;
       if (phase.has_sums) sums[block] = &partial.block_sums.at(i);
     }
   }
   for (std::uint64_t block = 0; block < blocks; ++block) {
-    if (!seen[block]) throw Error(ErrorCode::kInternal, "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was not measured");
+    if (!seen[block])
+      throw Error(ErrorCode::kInternal, "block " + std::to_string(block) + " of " + std::to_string(blocks) + " was not measured");
     if (!phase.has_sums) continue;
     if (method.fold != nullptr) {
       method.fold(task, phase, block, *sums[block], result.sums);

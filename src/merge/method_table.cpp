@@ -18,9 +18,9 @@ const MethodRow* find_method(std::string_view name) {
 }
 
 std::span<const std::string_view> announced_methods() {
-  static constexpr std::array<std::string_view, 15> kNames = {"dare_ties",  "dare_linear", "della",       "della_linear", "breadcrumbs",
-                                                              "breadcrumbs_ties", "nuslerp", "multislerp", "karcher",   "model_stock",
-                                                              "sce",        "ram",         "ramplus_tl",  "nearswap",     "arcee_fusion"};
+  static constexpr std::array<std::string_view, 15> kNames = {
+      "dare_ties", "dare_linear", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "nuslerp",     "multislerp",
+      "karcher",   "model_stock", "sce",   "ram",          "ramplus_tl",  "nearswap",         "arcee_fusion"};
   return kNames;
 }
 

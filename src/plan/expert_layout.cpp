@@ -46,7 +46,7 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
   for (std::size_t row = 0; row < family->fused.size(); ++row) {
     for (std::size_t part = 0; part < family->fused[row].roles.size(); ++part) places[family->fused[row].roles[part]] = {row, part};
   }
-  std::map<std::pair<int, std::size_t>, std::size_t> fused_at;  // layer and row → index into result
+  std::map<std::pair<int, std::size_t>, std::size_t> fused_at;                    // layer and row → index into result
   std::map<std::size_t, std::map<std::pair<int, std::size_t>, Operation>> parts;  // of that result, by expert and part
   for (LogicalTensor& tensor : tensors) {
     const auto place = places.find(tensor.key.role);
@@ -75,8 +75,10 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
       const DType dtype = operation.task.output_dtype;
       if (dtype == fused.dtype) continue;
       if (!is_arithmetic(dtype) || !is_arithmetic(fused.dtype)) {
-        throw Error(ErrorCode::kInvalidInput, "is " + std::string(name(dtype)) + ", another expert of the layer is " + std::string(name(fused.dtype)) + ": they cannot be fused", {},
-                    operation.name);
+        throw Error(ErrorCode::kInvalidInput,
+                    "is " + std::string(name(dtype)) + ", another expert of the layer is " + std::string(name(fused.dtype)) +
+                        ": they cannot be fused",
+                    {}, operation.name);
       }
       fused.dtype = promote(fused.dtype, dtype);
     }
@@ -84,8 +86,10 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
     fused.shape = {own.size() / num_parts, matrix.at(0) * num_parts, matrix.at(1)};
     for (auto& [place, operation] : own) {
       if (operation.task.shape != matrix) {
-        throw Error(ErrorCode::kInvalidInput, "has shape " + to_string(operation.task.shape) + ", other experts of the layer have " + to_string(matrix) + ": they cannot be fused", {},
-                    operation.name);
+        throw Error(ErrorCode::kInvalidInput,
+                    "has shape " + to_string(operation.task.shape) + ", other experts of the layer have " + to_string(matrix) +
+                        ": they cannot be fused",
+                    {}, operation.name);
       }
       // A passthrough that was planned as a copy of bytes converts them now.
       if (operation.kind == Operation::Kind::kCopy && operation.task.output_dtype != fused.dtype) operation.kind = Operation::Kind::kMerge;

@@ -10,7 +10,8 @@ InputModels::InputModels(const std::vector<config::ModelReference>& references, 
       input.reference = reference;
       input.label = reference.to_string();
       if (reference.lora) {
-        throw Error(ErrorCode::kUnsupported, "LoRA adapters (here '" + input.label + "') come with a later version; merge the adapter into its model first.");
+        throw Error(ErrorCode::kUnsupported,
+                    "LoRA adapters (here '" + input.label + "') come with a later version; merge the adapter into its model first.");
       }
       input.checkpoint = &source.get(reference);
       input.architecture = reference.override_architecture.value_or(input.checkpoint->architecture());
@@ -36,11 +37,14 @@ void InputModels::check_architectures(bool allow_crimes, ProblemList& problems) 
   for (const InputModel& other : models_) {
     const bool same_family = first.catalog.family != nullptr && first.catalog.family == other.catalog.family;
     if (same_family || first.architecture == other.architecture) continue;
-    problems.add({ErrorCode::kInvalidInput,
-                  named(first) + " and " + named(other) +
-                      ". Models of different architectures are merged only under --allow-crimes, tensor by tensor as the base (else the first "
-                      "model) has them.",
-                  other.checkpoint->directory, 0, {}});
+    problems.add(
+        {ErrorCode::kInvalidInput,
+         named(first) + " and " + named(other) +
+             ". Models of different architectures are merged only under --allow-crimes, tensor by tensor as the base (else the first "
+             "model) has them.",
+         other.checkpoint->directory,
+         0,
+         {}});
   }
 }
 

@@ -17,11 +17,11 @@ namespace moeweld::plan {
 
 struct InputModel {
   config::ModelReference reference;
-  std::string label;                        ///< as a user would type it
-  std::string architecture;                 ///< with the reference's override
+  std::string label;         ///< as a user would type it
+  std::string architecture;  ///< with the reference's override
   const formats::Checkpoint* checkpoint = nullptr;
   model::Catalog catalog;
-  std::uint32_t first_file = 0;             ///< index of its first file in MergePlan::input_files
+  std::uint32_t first_file = 0;  ///< index of its first file in MergePlan::input_files
 };
 
 class InputModels {

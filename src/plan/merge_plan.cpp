@@ -57,8 +57,9 @@ void serialize(Archive& archive, DroppedTensor& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, MergePlan& value) {
-  archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files, value.output_files,
-          value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.notes, value.warnings, value.base_models);
+  archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files,
+          value.output_files, value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.notes,
+          value.warnings, value.base_models);
 }
 
 std::uint64_t MergePlan::output_bytes() const {

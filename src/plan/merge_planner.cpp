@@ -84,7 +84,9 @@ class MergePlanner {
     inputs_->list_files(is_read, plan_);
   }
 
-  const InputModel& input_of(const MatchedTensor& tensor, std::size_t source) const { return (*inputs_)[tensor.slice->sources[source].model]; }
+  const InputModel& input_of(const MatchedTensor& tensor, std::size_t source) const {
+    return (*inputs_)[tensor.slice->sources[source].model];
+  }
 
   void add_operation(const MatchedTensor& tensor, std::vector<LogicalTensor>& tensors) {
     Operation operation;
@@ -95,10 +97,14 @@ class MergePlanner {
     const std::uint64_t elements = num_elements(operation.task.shape);
     for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
       const CatalogEntry& entry = *tensor.inputs[i];
-      operation.sources.push_back(
-          {.dtype = entry.dtype, .file = input_of(tensor, i).first_file + entry.file, .begin = entry.begin, .num_elements = elements, .children = {}});
+      operation.sources.push_back({.dtype = entry.dtype,
+                                   .file = input_of(tensor, i).first_file + entry.file,
+                                   .begin = entry.begin,
+                                   .num_elements = elements,
+                                   .children = {}});
     }
-    const bool arithmetic = std::all_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return is_arithmetic(entry->dtype); });
+    const bool arithmetic =
+        std::all_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return is_arithmetic(entry->dtype); });
     if (arithmetic) {
       fill_merge(tensor, operation);
     } else {
@@ -132,7 +138,8 @@ class MergePlanner {
     for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
       const Shape& other = tensor.inputs[i]->shape;
       if (other == shape) continue;
-      const bool rows_only = shape.size() == other.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), other.begin() + 1);
+      const bool rows_only =
+          shape.size() == other.size() && !shape.empty() && std::equal(shape.begin() + 1, shape.end(), other.begin() + 1);
       const bool vocabulary = is_vocabulary(tensor) && rows_only;
       if (vocabulary && options_.unsafe_truncate_embeddings) {
         truncated_ = true;
@@ -140,9 +147,10 @@ class MergePlanner {
       }
       groups_.add("shape\n" + input_of(tensor, i).label,
                   Problem{ErrorCode::kInvalidInput,
-                          "is " + to_string(tensor.inputs[donor_index]->shape) + " in '" + input_of(tensor, donor_index).label + "' and " + to_string(other) + " in '" +
-                              input_of(tensor, i).label + "'." +
-                              (vocabulary ? " The models have unlike vocabularies; merging those (tokenizer_source) comes with a later version. --unsafe-truncate-embeddings keeps the common "
+                          "is " + to_string(tensor.inputs[donor_index]->shape) + " in '" + input_of(tensor, donor_index).label + "' and " +
+                              to_string(other) + " in '" + input_of(tensor, i).label + "'." +
+                              (vocabulary ? " The models have unlike vocabularies; merging those (tokenizer_source) comes with a later "
+                                            "version. --unsafe-truncate-embeddings keeps the common "
                                             "rows, which is right only where token ids mean the same."
                                           : " Only tensors of equal shapes can be merged."),
                           input_of(tensor, i).checkpoint->directory, 0, tensor.name});
@@ -162,8 +170,9 @@ class MergePlanner {
       if (tensor.inputs[i]->dtype == tensor.inputs[0]->dtype) continue;
       groups_.add("dtype\n" + input_of(tensor, i).label,
                   Problem{ErrorCode::kInvalidInput,
-                          "is " + std::string(name(tensor.inputs[0]->dtype)) + " in '" + input_of(tensor, 0).label + "' and " + std::string(name(tensor.inputs[i]->dtype)) + " in '" +
-                              input_of(tensor, i).label + "'. Tensors that are not F64, F32, F16 or BF16 are copied, so they must be the same in all models.",
+                          "is " + std::string(name(tensor.inputs[0]->dtype)) + " in '" + input_of(tensor, 0).label + "' and " +
+                              std::string(name(tensor.inputs[i]->dtype)) + " in '" + input_of(tensor, i).label +
+                              "'. Tensors that are not F64, F32, F16 or BF16 are copied, so they must be the same in all models.",
                           input_of(tensor, i).checkpoint->directory, 0, tensor.name});
     }
     for (const CatalogEntry* entry : tensor.inputs) operation.task.inputs.push_back({entry->dtype, {}});
@@ -194,8 +203,9 @@ class MergePlanner {
       const std::string own_name = input_name(tensor, i, *inputs_);
       for (const merge::ParameterRow& row : method_.model_parameters) {
         const bool is_base = static_cast<int>(i) == slice.base;
-        input.parameters.push_back(is_base && !row.base_too ? std::numeric_limits<double>::quiet_NaN()
-                                                            : resolver_.resolve(row, scopes, own_name, tensor.t, input_of(tensor, i).label, source.line));
+        input.parameters.push_back(is_base && !row.base_too
+                                       ? std::numeric_limits<double>::quiet_NaN()
+                                       : resolver_.resolve(row, scopes, own_name, tensor.t, input_of(tensor, i).label, source.line));
       }
       task.inputs.push_back(std::move(input));
     }
@@ -204,13 +214,16 @@ class MergePlanner {
     }
     if (method_.check != nullptr) {
       for (const std::string& message : method_.check(task)) {
-        groups_.add("check\n" + message, Problem{ErrorCode::kInvalidConfig, "cannot be merged with '" + config_.merge_method + "': " + message, file_.path,
-                                                 slice.line != 0 ? slice.line : config_.merge_method_line, tensor.name});
+        groups_.add("check\n" + message,
+                    Problem{ErrorCode::kInvalidConfig, "cannot be merged with '" + config_.merge_method + "': " + message, file_.path,
+                            slice.line != 0 ? slice.line : config_.merge_method_line, tensor.name});
       }
     }
   }
 
-  void tokenizer_problem(ErrorCode code, std::string message) { problems_.add(Problem{code, std::move(message), file_.path, config_.tokenizer->line, {}}); }
+  void tokenizer_problem(ErrorCode code, std::string message) {
+    problems_.add(Problem{code, std::move(message), file_.path, config_.tokenizer->line, {}});
+  }
 
   void check_tokenizer() {
     tokenizer_ = donor().checkpoint;
@@ -225,16 +238,17 @@ class MergePlanner {
       for (const InputModel& input : inputs_->all()) {
         const auto difference = vocabulary_difference(models_.storage(), *tokenizer_, *input.checkpoint);
         if (!difference) continue;
-        tokenizer_problem(ErrorCode::kUnsupported, "merging of unlike tokenizers comes with a later version, and those of '" + tokenizer_->directory + "' and '" + input.label +
-                                                       "' differ: " + *difference);
+        tokenizer_problem(ErrorCode::kUnsupported, "merging of unlike tokenizers comes with a later version, and those of '" +
+                                                       tokenizer_->directory + "' and '" + input.label + "' differ: " + *difference);
         return;
       }
     });
     const auto& json = donor().checkpoint->config;
     if (wanted.pad_to_multiple_of && json.contains("vocab_size") && json["vocab_size"].is_number_integer() &&
         json["vocab_size"].get<std::int64_t>() % *wanted.pad_to_multiple_of != 0) {
-      tokenizer_problem(ErrorCode::kUnsupported, "padding the vocabulary ('pad_to_multiple_of') comes with a later version; its " + json["vocab_size"].dump() +
-                                                     " rows are no multiple of " + std::to_string(*wanted.pad_to_multiple_of));
+      tokenizer_problem(ErrorCode::kUnsupported, "padding the vocabulary ('pad_to_multiple_of') comes with a later version; its " +
+                                                     json["vocab_size"].dump() + " rows are no multiple of " +
+                                                     std::to_string(*wanted.pad_to_multiple_of));
     }
   }
 
@@ -267,12 +281,16 @@ class MergePlanner {
     if (config_.dtype && config_.out_dtype && config_.dtype != config_.out_dtype) {
       plan_.notes.push_back("dtype does not change the arithmetic, which is at least float32; out_dtype decides the output");
     }
-    if (num_copied_ != 0) plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
-    if (truncated_) plan_.warnings.push_back("--unsafe-truncate-embeddings: only the first " + std::to_string(*vocabulary_rows_) + " rows of the vocabulary are kept; token ids must mean the same in all models");
+    if (num_copied_ != 0)
+      plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
+    if (truncated_)
+      plan_.warnings.push_back("--unsafe-truncate-embeddings: only the first " + std::to_string(*vocabulary_rows_) +
+                               " rows of the vocabulary are kept; token ids must mean the same in all models");
     for (const InputModel& input : inputs_->all()) {
       for (const std::string& note : input.checkpoint->notes) plan_.notes.push_back(input.label + ": " + note);
       for (const std::string& difference : model::config_differences(donor().checkpoint->config, input.checkpoint->config)) {
-        plan_.warnings.push_back("config.json of '" + donor().label + "' and '" + input.label + "' differ in " + difference + "; the output has the first");
+        plan_.warnings.push_back("config.json of '" + donor().label + "' and '" + input.label + "' differ in " + difference +
+                                 "; the output has the first");
       }
     }
   }
@@ -286,10 +304,12 @@ class MergePlanner {
       std::vector<const formats::Checkpoint*> checkpoints;
       for (const InputModel& input : inputs_->all()) checkpoints.push_back(input.checkpoint);
       problems_.attempt([&] {
-        set_chat_template(models_.storage(), *config_.chat_template, config_.chat_template_line, file_.path, checkpoints, plan_.auxiliary_files, plan_.notes);
+        set_chat_template(models_.storage(), *config_.chat_template, config_.chat_template_line, file_.path, checkpoints,
+                          plan_.auxiliary_files, plan_.notes);
       });
     }
-    plan_.auxiliary_files.push_back({.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
+    plan_.auxiliary_files.push_back(
+        {.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
   }
 
   const config::ConfigFile& file_;

@@ -59,7 +59,9 @@ class AssemblyPlanner {
     return wanted == config::Layout::kFused ? model::Layout::kFused : model::Layout::kPerExpert;
   }
 
-  void problem(ErrorCode code, std::string message, int line = 0) { problems_.add(Problem{code, std::move(message), file_.path, line, {}}); }
+  void problem(ErrorCode code, std::string message, int line = 0) {
+    problems_.add(Problem{code, std::move(message), file_.path, line, {}});
+  }
 
   void check_models() {
     for (std::size_t i = 0; i < inputs_->all().size(); ++i) {
@@ -68,17 +70,23 @@ class AssemblyPlanner {
       if (family != "llama" && family != "mistral") {
         problem(family == "qwen2" || family == "qwen3" ? ErrorCode::kUnsupported : ErrorCode::kInvalidConfig,
                 "'" + input.label + "' is " + (input.architecture.empty() ? "of an unnamed architecture" : input.architecture) +
-                    "; a Mixtral is assembled from Llama or Mistral models" + (family.starts_with("qwen") ? ", other families come with a later version" : ""),
+                    "; a Mixtral is assembled from Llama or Mistral models" +
+                    (family.starts_with("qwen") ? ", other families come with a later version" : ""),
                 config_.line);
       } else if (family != base().catalog.family->name && !options_.allow_crimes) {
-        problem(ErrorCode::kInvalidConfig, "'" + base().label + "' is " + base().architecture + " and '" + input.label + "' is " + input.architecture +
-                                               "; a mixture is made of models of one architecture (or use --allow-crimes)", config_.line);
+        problem(ErrorCode::kInvalidConfig,
+                "'" + base().label + "' is " + base().architecture + " and '" + input.label + "' is " + input.architecture +
+                    "; a mixture is made of models of one architecture (or use --allow-crimes)",
+                config_.line);
       }
       if (i == 0) continue;
       const auto layers = input.catalog.num_layers.find("model");
       const int count = layers == input.catalog.num_layers.end() ? 0 : layers->second;
       if (count != num_layers()) {
-        problem(ErrorCode::kInvalidInput, "'" + base().label + "' has " + std::to_string(num_layers()) + " layers and '" + input.label + "' has " + std::to_string(count), config_.line);
+        problem(
+            ErrorCode::kInvalidInput,
+            "'" + base().label + "' has " + std::to_string(num_layers()) + " layers and '" + input.label + "' has " + std::to_string(count),
+            config_.line);
       }
       compare_vocabularies(input);
     }
@@ -90,25 +98,33 @@ class AssemblyPlanner {
       return found == model.catalog.entries.end() ? Shape{} : found->second.shape;
     };
     if (find(input) != find(base())) {
-      plan_.notes.push_back("'" + input.label + "' has a vocabulary of " + to_string(find(input)) + ", the base of " + to_string(find(base())) + ": only its FFN is used");
+      plan_.notes.push_back("'" + input.label + "' has a vocabulary of " + to_string(find(input)) + ", the base of " +
+                            to_string(find(base())) + ": only its FFN is used");
     }
   }
 
   void check_degenerate() {
     if (options_.allow_degenerate) return;
-    const bool all_same = config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
-                            return expert.source_model == config_.experts.front().source_model;
-                          });
+    const bool all_same =
+        config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
+          return expert.source_model == config_.experts.front().source_model;
+        });
     // A random router is there to be trained, and equal experts with it are sparse upcycling: said, not refused.
     const bool to_be_trained = config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom;
     if (all_same && to_be_trained) {
-      plan_.warnings.push_back("all experts are the same model; before training the mixture computes what that model does, at a higher price");
+      plan_.warnings.push_back(
+          "all experts are the same model; before training the mixture computes what that model does, at a higher price");
     } else if (all_same) {
-      problem(ErrorCode::kInvalidConfig, "all experts are the same model, so the mixture computes what that model does at a higher price. If it is to be trained, use --allow-degenerate.",
+      problem(ErrorCode::kInvalidConfig,
+              "all experts are the same model, so the mixture computes what that model does at a higher price. If it is to be trained, use "
+              "--allow-degenerate.",
               config_.experts_line != 0 ? config_.experts_line : config_.line);
     }
     if (config_.identical_prompts) {
-      problem(ErrorCode::kInvalidConfig, "all experts have the same prompts, so the router cannot tell them apart. If the mixture is to be trained, use --allow-degenerate.", config_.experts_line);
+      problem(ErrorCode::kInvalidConfig,
+              "all experts have the same prompts, so the router cannot tell them apart. If the mixture is to be trained, use "
+              "--allow-degenerate.",
+              config_.experts_line);
     }
   }
 
@@ -126,7 +142,11 @@ class AssemblyPlanner {
     operation.task.shape = entry.shape;
     operation.task.output_dtype = is_arithmetic(entry.dtype) ? output_dtype(entry) : entry.dtype;
     operation.task.inputs = {{entry.dtype, {std::numeric_limits<double>::quiet_NaN()}}};
-    operation.sources = {{.dtype = entry.dtype, .file = input.first_file + entry.file, .begin = entry.begin, .num_elements = num_elements(entry.shape), .children = {}}};
+    operation.sources = {{.dtype = entry.dtype,
+                          .file = input.first_file + entry.file,
+                          .begin = entry.begin,
+                          .num_elements = num_elements(entry.shape),
+                          .children = {}}};
     operation.kind = operation.task.output_dtype == entry.dtype ? Operation::Kind::kCopy : Operation::Kind::kMerge;
     operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
     return operation;
@@ -167,8 +187,11 @@ class AssemblyPlanner {
     if (found == input.catalog.entries.end()) return;  // the catalog has reported it
     if (own != base().catalog.entries.end() && own->second.shape != found->second.shape) {
       if (layer == 0) {
-        problem(ErrorCode::kInvalidInput, "expert " + std::to_string(expert) + " ('" + input.label + "') has " + std::string(kDenseFfn[matrix]) + " of " + to_string(found->second.shape) +
-                                              ", the base of " + to_string(own->second.shape) + "; experts must be as wide as the base", config_.experts[expert].line);
+        problem(ErrorCode::kInvalidInput,
+                "expert " + std::to_string(expert) + " ('" + input.label + "') has " + std::string(kDenseFfn[matrix]) + " of " +
+                    to_string(found->second.shape) + ", the base of " + to_string(own->second.shape) +
+                    "; experts must be as wide as the base",
+                config_.experts[expert].line);
       }
       return;
     }
@@ -203,14 +226,20 @@ class AssemblyPlanner {
     Slot slot;
     slot.name = "router rows (cheap_embed)";
     slot.shape = {config_.experts.size(), hidden};
-    slot.embedding = {.dtype = embedding.dtype, .file = base().first_file + embedding.file, .begin = embedding.begin, .num_elements = num_elements(embedding.shape), .children = {}};
+    slot.embedding = {.dtype = embedding.dtype,
+                      .file = base().first_file + embedding.file,
+                      .begin = embedding.begin,
+                      .num_elements = num_elements(embedding.shape),
+                      .children = {}};
     slot.embedding_shape = embedding.shape;
     for (const config::Expert& expert : config_.experts) {
       for (const auto* prompts : {&expert.positive_token_ids, &expert.negative_token_ids}) {
         for (const auto& prompt : *prompts) {
           for (const std::int64_t id : prompt) {
             if (static_cast<std::uint64_t>(id) < embedding.shape.at(0)) continue;
-            problem(ErrorCode::kInvalidConfig, "token id " + std::to_string(id) + " is beyond the base's vocabulary of " + std::to_string(embedding.shape.at(0)), expert.line);
+            problem(ErrorCode::kInvalidConfig,
+                    "token id " + std::to_string(id) + " is beyond the base's vocabulary of " + std::to_string(embedding.shape.at(0)),
+                    expert.line);
           }
         }
       }
@@ -224,7 +253,8 @@ class AssemblyPlanner {
   void drop_the_rest() {
     for (std::size_t i = 0; i < inputs_->all().size(); ++i) {
       const InputModel& input = (*inputs_)[i];
-      const bool is_expert = std::any_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) { return expert.source_model == input.reference; });
+      const bool is_expert = std::any_of(config_.experts.begin(), config_.experts.end(),
+                                         [&](const config::Expert& expert) { return expert.source_model == input.reference; });
       for (const auto& [name, reason] : input.catalog.dropped) {
         const formats::CheckpointTensor* tensor = input.checkpoint->find(name);
         plan_.dropped.push_back({input.label, name, tensor == nullptr ? 0 : num_elements(tensor->shape), reason});
@@ -237,7 +267,8 @@ class AssemblyPlanner {
           problem(ErrorCode::kUnsupported, "tensor '" + printable(name) + "' of the base has no place in a Mixtral", config_.line);
           continue;
         }
-        plan_.dropped.push_back({input.label, name, num_elements(entry.shape), i == 0 ? "the experts bring their own FFN" : "experts give only their FFN"});
+        plan_.dropped.push_back(
+            {input.label, name, num_elements(entry.shape), i == 0 ? "the experts bring their own FFN" : "experts give only their FFN"});
       }
     }
   }
@@ -253,13 +284,16 @@ class AssemblyPlanner {
     plan_.seed = options_.seed;
     for (const InputModel& input : inputs_->all()) plan_.base_models.push_back(input.label);
     if ((config_.experts.size() & (config_.experts.size() - 1)) != 0) {
-      plan_.warnings.push_back(std::to_string(config_.experts.size()) + " experts are no power of two; older versions of llama.cpp cannot read such a Mixtral");
+      plan_.warnings.push_back(std::to_string(config_.experts.size()) +
+                               " experts are no power of two; older versions of llama.cpp cannot read such a Mixtral");
     }
-    formats::Json config = model::mixtral_config(base().checkpoint->config, static_cast<int>(config_.experts.size()), static_cast<int>(config_.experts_per_token), plan_.notes);
+    formats::Json config = model::mixtral_config(base().checkpoint->config, static_cast<int>(config_.experts.size()),
+                                                 static_cast<int>(config_.experts_per_token), plan_.notes);
     model::set_dtype(config, config_.dtype.value_or(base_dtype(base().catalog.entries.begin()->second)));
     config["tie_word_embeddings"] = !base().catalog.entries.contains({-1, -1, "lm_head"});
     plan_.auxiliary_files = auxiliary_files(*base().checkpoint, *base().checkpoint, options_);
-    plan_.auxiliary_files.push_back({.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
+    plan_.auxiliary_files.push_back(
+        {.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
   }
 
   const config::ConfigFile& file_;

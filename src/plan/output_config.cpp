@@ -11,12 +11,14 @@ namespace {
 
 using formats::Json;
 
-/// Output layer → layer of the donor's config.json that describes it: the same layer of the source that gives the slice its tensors, or, where that is a deeper model, the donor's last.
+/// Output layer → layer of the donor's config.json that describes it: the same layer of the source that gives the slice its tensors, or,
+/// where that is a deeper model, the donor's last.
 std::vector<int> source_layers(const Module& module, int num_donor_layers) {
   std::vector<int> result;
   for (const Slice& slice : module.slices) {
     const SliceSource& source = slice.sources[static_cast<std::size_t>(slice.donor)];
-    for (int layer = 0; layer < slice.num_layers; ++layer) result.push_back(std::min(source.first_layer + layer, std::max(0, num_donor_layers - 1)));
+    for (int layer = 0; layer < slice.num_layers; ++layer)
+      result.push_back(std::min(source.first_layer + layer, std::max(0, num_donor_layers - 1)));
   }
   return result;
 }
@@ -32,7 +34,8 @@ void write_head_dim(Json& config, const std::string& path) {
   if (config.contains("head_dim") && config["head_dim"].is_number_integer()) return;
   const auto positive = [&](const char* key) {
     if (!config.contains(key) || !config[key].is_number_integer() || config[key].get<std::int64_t>() < 1) {
-      throw Error(ErrorCode::kInvalidInput, "has no usable '" + std::string(key) + "', a whole number of at least 1", path + "/config.json");
+      throw Error(ErrorCode::kInvalidInput, "has no usable '" + std::string(key) + "', a whole number of at least 1",
+                  path + "/config.json");
     }
     return config[key].get<std::int64_t>();
   };
@@ -59,7 +62,8 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
     } else if (const std::string key = module.name + "_layers"; config.contains(key)) {
       config[key] = layers.size();
     } else {
-      notes.push_back("config.json has no key for the number of layers of module '" + module.name + "'; set it to " + std::to_string(layers.size()) + " if it changed");
+      notes.push_back("config.json has no key for the number of layers of module '" + module.name + "'; set it to " +
+                      std::to_string(layers.size()) + " if it changed");
     }
   }
   model::set_dtype(config, dtype);

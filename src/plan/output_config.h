@@ -12,8 +12,8 @@
 
 namespace moeweld::plan {
 
-/// The donor's config.json for the output: layers selected, dtype, tied head, vocabulary size, rope in the form that every reader understands.
-/// `vocabulary_rows`: rows of the truncated embedding, if it was.
+/// The donor's config.json for the output: layers selected, dtype, tied head, vocabulary size, rope in the form that every reader
+/// understands. `vocabulary_rows`: rows of the truncated embedding, if it was.
 formats::Json output_config(const InputModel& donor, const std::vector<Module>& modules, const Matching& matching, DType dtype,
                             std::optional<std::uint64_t> vocabulary_rows, std::vector<std::string>& notes);
 

@@ -66,8 +66,11 @@ class Normalizer {
   }
 
   void problem(const merge::ParameterRow& row, int line, const std::string& what) {
-    problems_.add(
-        {ErrorCode::kInvalidConfig, "The parameter '" + std::string(row.name) + "' of '" + std::string(method_.name) + "' " + what, config_path_, line, {}});
+    problems_.add({ErrorCode::kInvalidConfig,
+                   "The parameter '" + std::string(row.name) + "' of '" + std::string(method_.name) + "' " + what,
+                   config_path_,
+                   line,
+                   {}});
   }
 
   const merge::MethodRow& method_;
@@ -78,8 +81,8 @@ class Normalizer {
 
 }  // namespace
 
-void normalize_parameters(config::MergeConfig& config, const merge::MethodRow& method, const std::string& config_path, ProblemList& problems,
-                          std::vector<std::string>& notes) {
+void normalize_parameters(config::MergeConfig& config, const merge::MethodRow& method, const std::string& config_path,
+                          ProblemList& problems, std::vector<std::string>& notes) {
   Normalizer normalize(method, config_path, problems);
   normalize(config.parameters);
   for (config::OutputModule& module : config.modules) {
@@ -109,10 +112,11 @@ double ParameterResolver::resolve(const merge::ParameterRow& parameter, Scopes s
       missing_.count(group);
     } else {
       const std::string name(parameter.name);
-      const std::string message = model.empty() ? "has no value for the parameter '" + name + "', which the method '" + method_ +
-                                                      "' needs. Give it under parameters:."
-                                                : "has no value for the parameter '" + name + "' of the model '" + model +
-                                                      "', which the method '" + method_ + "' needs for each model. Give it under the model's parameters:, or for all.";
+      const std::string message =
+          model.empty()
+              ? "has no value for the parameter '" + name + "', which the method '" + method_ + "' needs. Give it under parameters:."
+              : "has no value for the parameter '" + name + "' of the model '" + model + "', which the method '" + method_ +
+                    "' needs for each model. Give it under the model's parameters:, or for all.";
       missing_.add(group, {ErrorCode::kInvalidConfig, message, config_path_, line, tensor_name});
     }
   }

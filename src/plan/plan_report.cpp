@@ -24,10 +24,14 @@ struct Aggregate {
 
 std::string_view kind_name(const Operation& operation) {
   switch (operation.kind) {
-    case Operation::Kind::kMerge: return merge::method_table()[operation.method].name;
-    case Operation::Kind::kCopy: return "copy";
-    case Operation::Kind::kRandomFill: return "random";
-    case Operation::Kind::kSlot: return "slot";
+    case Operation::Kind::kMerge:
+      return merge::method_table()[operation.method].name;
+    case Operation::Kind::kCopy:
+      return "copy";
+    case Operation::Kind::kRandomFill:
+      return "random";
+    case Operation::Kind::kSlot:
+      return "slot";
   }
   return "unknown";
 }
@@ -95,9 +99,11 @@ std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint
   std::size_t most_ranks = 1;
   for (const SharedMeasurement& measurement : schedule.measurements) most_ranks = std::max(most_ranks, measurement.ranks.size());
   text += schedule.world_size == 1 ? "one rank: " : "per rank (" + std::to_string(schedule.world_size) + "): at most ";
-  text += format_bytes(most.write_bytes) + " written, " + format_bytes(most.read_bytes) + " read, " + format_memory(memory_bytes) + " of memory";
+  text += format_bytes(most.write_bytes) + " written, " + format_bytes(most.read_bytes) + " read, " + format_memory(memory_bytes) +
+          " of memory";
   if (!schedule.measurements.empty()) {
-    text += "; " + plural(schedule.measurements.size(), "tensor") + " measured by several ranks (at most " + std::to_string(most_ranks) + ")";
+    text +=
+        "; " + plural(schedule.measurements.size(), "tensor") + " measured by several ranks (at most " + std::to_string(most_ranks) + ")";
   }
   text += "\nrandom seed " + std::to_string(plan.seed) + "\n";
   for (const Slot& slot : plan.slots) text += "open slot: " + slot.name + ", filled from tensor data before the first item\n";
@@ -109,7 +115,8 @@ std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint
     entry.num_elements += tensor.num_elements;
   }
   for (const auto& [reason, entry] : dropped) {
-    text += "not carried over: " + entry.first + (entry.count > 1 ? " and " + std::to_string(entry.count - 1) + " more" : "") + " (" + plural(entry.num_elements, "element") + "): " + reason + "\n";
+    text += "not carried over: " + entry.first + (entry.count > 1 ? " and " + std::to_string(entry.count - 1) + " more" : "") + " (" +
+            plural(entry.num_elements, "element") + "): " + reason + "\n";
   }
   std::map<std::string, std::string> files;
   for (const AuxiliaryFile& file : plan.auxiliary_files) {
@@ -122,29 +129,42 @@ std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint
   for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
   if (verbose) {
     for (const PlannedTensor& tensor : plan.tensors) {
-      text += "  " + printable(tensor.name) + "  " + std::string(name(tensor.dtype)) + " " + to_string(tensor.shape) + "  " + plan.output_files[tensor.file].name + "\n";
+      text += "  " + printable(tensor.name) + "  " + std::string(name(tensor.dtype)) + " " + to_string(tensor.shape) + "  " +
+              plan.output_files[tensor.file].name + "\n";
     }
   }
   return text;
 }
 
 void write_plan_json(std::ostream& out, const MergePlan& plan, const Schedule& schedule, std::uint64_t memory_bytes) {
-  out << "{\n\"schema\": \"moeweld.plan/1\",\n\"title\": " << Json(plan.title).dump(-1, ' ', false, Json::error_handler_t::replace) << ",\n\"seed\": " << plan.seed
-      << ",\n\"ranks\": " << schedule.world_size << ",\n\"memory_bytes_per_rank\": " << memory_bytes << ",\n\"input_bytes\": " << plan.input_bytes()
-      << ",\n\"output_bytes\": " << plan.output_bytes() << ",\n\"shared_measurements\": " << schedule.measurements.size() << ",\n";
-  write_list(out, "models", plan.models, [](const PlannedModel& model) { return Json{{"reference", model.reference}, {"directory", model.directory}}; });
-  write_list(out, "input_files", plan.input_files, [](const PlannedInputFile& file) { return Json{{"path", file.path}, {"size_bytes", file.identity.size_bytes}, {"model", file.model}}; });
-  write_list(out, "output_files", plan.output_files, [](const PlannedOutputFile& file) { return Json{{"name", file.name}, {"size_bytes", file.size_bytes}}; });
-  write_list(out, "rank_loads", rank_loads(plan, schedule), [](const RankLoad& load) { return Json{{"read_bytes", load.read_bytes}, {"write_bytes", load.write_bytes}}; });
+  out << "{\n\"schema\": \"moeweld.plan/1\",\n\"title\": " << Json(plan.title).dump(-1, ' ', false, Json::error_handler_t::replace)
+      << ",\n\"seed\": " << plan.seed << ",\n\"ranks\": " << schedule.world_size << ",\n\"memory_bytes_per_rank\": " << memory_bytes
+      << ",\n\"input_bytes\": " << plan.input_bytes() << ",\n\"output_bytes\": " << plan.output_bytes()
+      << ",\n\"shared_measurements\": " << schedule.measurements.size() << ",\n";
+  write_list(out, "models", plan.models, [](const PlannedModel& model) {
+    return Json{{"reference", model.reference}, {"directory", model.directory}};
+  });
+  write_list(out, "input_files", plan.input_files, [](const PlannedInputFile& file) {
+    return Json{{"path", file.path}, {"size_bytes", file.identity.size_bytes}, {"model", file.model}};
+  });
+  write_list(out, "output_files", plan.output_files, [](const PlannedOutputFile& file) {
+    return Json{{"name", file.name}, {"size_bytes", file.size_bytes}};
+  });
+  write_list(out, "rank_loads", rank_loads(plan, schedule), [](const RankLoad& load) {
+    return Json{{"read_bytes", load.read_bytes}, {"write_bytes", load.write_bytes}};
+  });
   write_list(out, "slots", plan.slots, [](const Slot& slot) { return Json{{"name", slot.name}, {"shape", slot.shape}}; });
-  write_list(out, "dropped", plan.dropped, [](const DroppedTensor& tensor) { return Json{{"model", tensor.model}, {"name", tensor.name}, {"reason", tensor.reason}}; });
+  write_list(out, "dropped", plan.dropped, [](const DroppedTensor& tensor) {
+    return Json{{"model", tensor.model}, {"name", tensor.name}, {"reason", tensor.reason}};
+  });
   write_list(out, "other_files", plan.auxiliary_files, [](const AuxiliaryFile& file) {
     const char* actions[] = {"write", "copy", "drop"};
     return Json{{"name", file.name}, {"action", actions[static_cast<int>(file.action)]}, {"reason", file.reason}};
   });
   write_list(out, "notes", plan.notes, [](const std::string& note) { return Json(note); });
   write_list(out, "warnings", plan.warnings, [](const std::string& warning) { return Json(warning); });
-  write_list(out, "operations", plan.operations, [&](const Operation& operation) { return operation_json(plan, operation); }, true);
+  write_list(
+      out, "operations", plan.operations, [&](const Operation& operation) { return operation_json(plan, operation); }, true);
   out << "}\n";
 }
 

@@ -111,7 +111,8 @@ void append_runs(const MergePlan& plan, Border begin, Border end, std::vector<Fi
 }
 
 /// Ranks whose runs touch the operation, with the blocks each measures: those whose first element it writes.
-SharedMeasurement share_measurement(const MergePlan& plan, const Schedule& schedule, std::uint32_t index, const Stretch& stretch, int first_rank) {
+SharedMeasurement share_measurement(const MergePlan& plan, const Schedule& schedule, std::uint32_t index, const Stretch& stretch,
+                                    int first_rank) {
   const Operation& operation = plan.operations[index];
   const std::uint64_t element_size = size_bytes(operation.task.output_dtype);
   const std::uint64_t block_bytes = merge::kBlockElements * element_size;
@@ -122,12 +123,14 @@ SharedMeasurement share_measurement(const MergePlan& plan, const Schedule& sched
   for (int rank = first_rank; rank < schedule.world_size; ++rank) {
     for (const FileRun& run : schedule.runs[rank]) {
       if (run.file != stretch.place.file || run.end <= stretch.place.begin || run.begin >= end) continue;
-      const std::uint64_t from = run.begin <= stretch.place.begin ? 0 : round_up(run.begin - stretch.place.begin, block_bytes) / block_bytes;
+      const std::uint64_t from =
+          run.begin <= stretch.place.begin ? 0 : round_up(run.begin - stretch.place.begin, block_bytes) / block_bytes;
       result.ranks.push_back(rank);
       result.first_block.push_back(std::min(from, blocks));
     }
     const auto& runs = schedule.runs[rank];
-    if (!runs.empty() && (runs.front().file > stretch.place.file || (runs.front().file == stretch.place.file && runs.front().begin >= end))) break;
+    if (!runs.empty() && (runs.front().file > stretch.place.file || (runs.front().file == stretch.place.file && runs.front().begin >= end)))
+      break;
   }
   result.first_block.push_back(blocks);
   return result;

@@ -30,7 +30,8 @@ std::string expectation(const merge::InputRule& rule) {
   return std::to_string(rule.min_inputs) + " to " + count_text(rule.max_inputs, "model");
 }
 
-void check_group(const Group& group, const MergeConfig& config, const merge::MethodRow& method, const std::string& path, ProblemList& problems) {
+void check_group(const Group& group, const MergeConfig& config, const merge::MethodRow& method, const std::string& path,
+                 ProblemList& problems) {
   for (std::size_t i = 0; i < group.models.size(); ++i) {
     const auto first = std::find(group.models.begin(), group.models.end(), group.models[i]);
     if (first != group.models.begin() + static_cast<std::ptrdiff_t>(i)) {
@@ -38,7 +39,9 @@ void check_group(const Group& group, const MergeConfig& config, const merge::Met
                     "The model '" + group.models[i].to_string() + "' is there twice (first in line " +
                         std::to_string(group.lines[static_cast<std::size_t>(first - group.models.begin())]) +
                         "). Name it once, with the sum of its weights.",
-                    path, group.lines[i], {}});
+                    path,
+                    group.lines[i],
+                    {}});
     }
   }
   const bool has_base = group.base && std::find(group.models.begin(), group.models.end(), *group.base) != group.models.end();
@@ -47,18 +50,26 @@ void check_group(const Group& group, const MergeConfig& config, const merge::Met
     const bool appended = num_inputs != group.models.size();
     problems.add({ErrorCode::kInvalidConfig,
                   "The method '" + std::string(method.name) + "' merges " + expectation(method.inputs) + "; here are " +
-                      count_text(num_inputs, "model") + (appended ? ", the base_model counted, which is added to models: where it is not listed." : "."),
-                  path, group.line, {}});
+                      count_text(num_inputs, "model") +
+                      (appended ? ", the base_model counted, which is added to models: where it is not listed." : "."),
+                  path,
+                  group.line,
+                  {}});
   }
   if (method.inputs.base == merge::Base::kIgnored) return;
   if (!group.base && method.inputs.base == merge::Base::kRequired) {
-    problems.add({ErrorCode::kInvalidConfig, "The method '" + std::string(method.name) + "' needs a base_model, and none is given.", path,
-                  config.merge_method_line, {}});
+    problems.add({ErrorCode::kInvalidConfig,
+                  "The method '" + std::string(method.name) + "' needs a base_model, and none is given.",
+                  path,
+                  config.merge_method_line,
+                  {}});
   } else if (group.base && !has_base && !group.base_may_be_absent) {
     problems.add({ErrorCode::kInvalidConfig,
                   "The base_model '" + group.base->to_string() + "' is not among the sources of this slice, and the method '" +
                       std::string(method.name) + "' needs it there. Add it with its own layer_range.",
-                  path, group.line, {}});
+                  path,
+                  group.line,
+                  {}});
   }
 }
 
@@ -93,13 +104,17 @@ void check_layer_ranges(const OutputSlice& slice, const std::string& path, Probl
       problems.add({ErrorCode::kInvalidConfig,
                     "layer_range [" + std::to_string(source.first_layer) + ", " + std::to_string(source.end_layer) +
                         "] holds no layer. The second number is one past the last layer.",
-                    path, source.line, {}});
+                    path,
+                    source.line,
+                    {}});
     } else if (length(source) != length(slice.sources.front())) {
       problems.add({ErrorCode::kInvalidConfig,
                     "All sources of a slice must have the same number of layers: '" + slice.sources.front().model.to_string() + "' has " +
                         std::to_string(length(slice.sources.front())) + " here and '" + source.model.to_string() + "' " +
                         std::to_string(length(source)) + ".",
-                    path, source.line, {}});
+                    path,
+                    source.line,
+                    {}});
     }
   }
 }
@@ -144,7 +159,8 @@ std::vector<Module> make_modules(const MergeConfig& config, const merge::MethodR
         has_base = has_base || (config.base_model && input.model == *config.base_model);
         slice.sources.push_back({inputs.index_of(input.model), 0, &input.parameters, input.line});
       }
-      if (config.base_model && !has_base) slice.sources.push_back({inputs.index_of(*config.base_model), 0, nullptr, config.base_model_line});
+      if (config.base_model && !has_base)
+        slice.sources.push_back({inputs.index_of(*config.base_model), 0, nullptr, config.base_model_line});
       finish(slice, config.base_model, method, inputs);
       module.slices.push_back(std::move(slice));
     }

@@ -13,9 +13,9 @@
 namespace moeweld::plan {
 
 struct SliceSource {
-  std::uint32_t model = 0;                          ///< index into InputModels
+  std::uint32_t model = 0;  ///< index into InputModels
   int first_layer = 0;
-  const config::ParameterMap* parameters = nullptr; ///< null: none of its own
+  const config::ParameterMap* parameters = nullptr;  ///< null: none of its own
   int line = 0;
 };
 

@@ -38,7 +38,8 @@ struct RoleFacts {
 
 class Matcher {
  public:
-  Matcher(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, const std::string& config_path, ProblemList& problems)
+  Matcher(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, const std::string& config_path,
+          ProblemList& problems)
       : modules_(modules), inputs_(inputs), allow_crimes_(allow_crimes), config_path_(config_path), problems_(problems) {
     used_.resize(inputs.all().size());
     by_name_.resize(inputs.all().size());
@@ -115,8 +116,8 @@ class Matcher {
           for (const auto& [prefix, count] : own) {
             const auto found = donor_prefixes.find(prefix);
             if (found == donor_prefixes.end() || found->second == count) continue;
-            config_problem("'" + donor.label + "' has " + std::to_string(found->second) + " layers and '" + input.label + "' " + std::to_string(count) +
-                               " ('" + prefix + "'). All models must have equally many; slices: can pick layers.",
+            config_problem("'" + donor.label + "' has " + std::to_string(found->second) + " layers and '" + input.label + "' " +
+                               std::to_string(count) + " ('" + prefix + "'). All models must have equally many; slices: can pick layers.",
                            source.line);
           }
           continue;
@@ -131,8 +132,9 @@ class Matcher {
         }
         const int available = own.empty() ? 0 : own.begin()->second;
         if (source.first_layer + slice.num_layers > available) {
-          config_problem("layer_range [" + std::to_string(source.first_layer) + ", " + std::to_string(source.first_layer + slice.num_layers) +
-                             "] reaches beyond '" + input.label + "', which has " + std::to_string(available) + " layers.",
+          config_problem("layer_range [" + std::to_string(source.first_layer) + ", " +
+                             std::to_string(source.first_layer + slice.num_layers) + "] reaches beyond '" + input.label + "', which has " +
+                             std::to_string(available) + " layers.",
                          source.line);
         }
       }
@@ -262,15 +264,16 @@ class Matcher {
   void account_for_unused(std::uint32_t model, const TensorKey& key, const CatalogEntry& entry) {
     const InputModel& input = inputs_[model];
     const auto drop = [&](std::string reason) {
-      matching_.dropped.push_back({input.label, model::tensor_name(input.catalog.family, key), num_elements(entry.shape), std::move(reason)});
+      matching_.dropped.push_back(
+          {input.label, model::tensor_name(input.catalog.family, key), num_elements(entry.shape), std::move(reason)});
     };
     const RoleFacts& role = facts(model, key);
     if (!takes_part(model)) return drop("the model only gives config.json or the tokenizer");
     if (role.module < 0) {
-      groups_.add("module",
-                  {ErrorCode::kInvalidConfig,
-                   "of '" + input.label + "' belongs to none of the modules of the config. Add a module named 'default' for what no other covers.",
-                   config_path_, modules_.front().line, model::tensor_name(input.catalog.family, key)});
+      groups_.add("module", {ErrorCode::kInvalidConfig,
+                             "of '" + input.label +
+                                 "' belongs to none of the modules of the config. Add a module named 'default' for what no other covers.",
+                             config_path_, modules_.front().line, model::tensor_name(input.catalog.family, key)});
       return;
     }
     const Module& module = modules_[static_cast<std::size_t>(role.module)];
@@ -280,7 +283,8 @@ class Matcher {
       const Slice& slice = entry.place == Place::kAfterLayers ? module.slices.back() : module.slices.front();
       const bool in_slice =
           std::any_of(slice.sources.begin(), slice.sources.end(), [&](const SliceSource& source) { return source.model == model; });
-      if (!in_slice) return drop(entry.place == Place::kAfterLayers ? "taken from the last slice's models" : "taken from the first slice's models");
+      if (!in_slice)
+        return drop(entry.place == Place::kAfterLayers ? "taken from the last slice's models" : "taken from the first slice's models");
     }
     if (allow_crimes_) return drop("the base (else the first model) has no such tensor");
     groups_.add("extra\n" + input.label,
@@ -309,11 +313,11 @@ class Matcher {
   ProblemList& problems_;
   GroupedProblems groups_;
   Matching matching_;
-  std::set<TensorKey> outside_;                                                   // keys without a layer that are matched
-  std::vector<std::unordered_set<const CatalogEntry*>> used_;                     // by model
-  std::vector<std::unordered_map<std::string, const CatalogEntry*>> by_name_;     // by model; filled on demand
-  std::vector<std::set<std::pair<std::string, int>>> layers_used_;                // by model: prefix and layer
-  std::vector<std::unordered_map<std::string, RoleFacts>> role_facts_;            // by model
+  std::set<TensorKey> outside_;                                                // keys without a layer that are matched
+  std::vector<std::unordered_set<const CatalogEntry*>> used_;                  // by model
+  std::vector<std::unordered_map<std::string, const CatalogEntry*>> by_name_;  // by model; filled on demand
+  std::vector<std::set<std::pair<std::string, int>>> layers_used_;             // by model: prefix and layer
+  std::vector<std::unordered_map<std::string, RoleFacts>> role_facts_;         // by model
 };
 
 }  // namespace

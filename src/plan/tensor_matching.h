@@ -14,21 +14,21 @@ namespace moeweld::plan {
 
 /// One logical matrix of the output.
 struct MatchedTensor {
-  model::TensorKey key;                              ///< its layer is the output's
-  std::string name;                                  ///< per-expert name in the output
+  model::TensorKey key;  ///< its layer is the output's
+  std::string name;      ///< per-expert name in the output
   const Module* module = nullptr;
   const Slice* slice = nullptr;
-  int layer_in_slice = -1;                           ///< -1: belongs to no layer
-  double t = 0;                                      ///< where on a gradient
-  std::vector<const model::CatalogEntry*> inputs;    ///< one for each source of the slice
+  int layer_in_slice = -1;                         ///< -1: belongs to no layer
+  double t = 0;                                    ///< where on a gradient
+  std::vector<const model::CatalogEntry*> inputs;  ///< one for each source of the slice
 };
 
 struct Matching {
-  std::vector<MatchedTensor> tensors;    ///< in the order in which they are written
+  std::vector<MatchedTensor> tensors;  ///< in the order in which they are written
   std::vector<DroppedTensor> dropped;
-  bool has_head = false;                 ///< table families: an lm_head is written
-  bool has_embedding_role = false;       ///< the family names its embedding
-  int num_layers = 0;                    ///< of the output, for models with one layer prefix
+  bool has_head = false;            ///< table families: an lm_head is written
+  bool has_embedding_role = false;  ///< the family names its embedding
+  int num_layers = 0;               ///< of the output, for models with one layer prefix
 };
 
 /// Name of the input's tensor that goes into `tensor` from source `source`: what filters of per-model parameters see.

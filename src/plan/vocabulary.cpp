@@ -37,7 +37,8 @@ std::map<std::string, std::int64_t> read_vocabulary(Storage& storage, const form
   }
   if (json.is_object() && json.contains("added_tokens") && json["added_tokens"].is_array()) {
     for (const Json& token : json["added_tokens"]) {
-      if (token.is_object() && token.contains("content") && token["content"].is_string() && token.contains("id") && token["id"].is_number_integer()) {
+      if (token.is_object() && token.contains("content") && token["content"].is_string() && token.contains("id") &&
+          token["id"].is_number_integer()) {
         result[token["content"].get<std::string>()] = token["id"].get<std::int64_t>();
       }
     }
@@ -49,7 +50,9 @@ std::optional<std::string> compare(const std::map<std::string, std::int64_t>& a,
   for (const auto& [token, id] : a) {
     const auto found = b.find(token);
     if (found == b.end()) return "token '" + printable(token, 60) + "' is only in the first";
-    if (found->second != id) return "token '" + printable(token, 60) + "' has id " + std::to_string(id) + " in the first and " + std::to_string(found->second) + " in the second";
+    if (found->second != id)
+      return "token '" + printable(token, 60) + "' has id " + std::to_string(id) + " in the first and " + std::to_string(found->second) +
+             " in the second";
   }
   for (const auto& [token, id] : b) {
     if (!a.contains(token)) return "token '" + printable(token, 60) + "' is only in the second";
@@ -61,14 +64,19 @@ std::optional<std::string> compare(const std::map<std::string, std::int64_t>& a,
 
 std::optional<std::string> vocabulary_difference(Storage& storage, const formats::Checkpoint& a, const formats::Checkpoint& b) {
   if (a.directory == b.directory) return std::nullopt;
-  if (has_file(a, "tokenizer.json") && has_file(b, "tokenizer.json")) return compare(read_vocabulary(storage, a), read_vocabulary(storage, b));
+  if (has_file(a, "tokenizer.json") && has_file(b, "tokenizer.json"))
+    return compare(read_vocabulary(storage, a), read_vocabulary(storage, b));
   for (const char* name : {"tokenizer.model", "vocab.json", "vocab.txt"}) {
     if (!has_file(a, name) || !has_file(b, name)) continue;
-    if (storage.read_text(a.directory + "/" + name, kLargestTokenizerBytes) == storage.read_text(b.directory + "/" + name, kLargestTokenizerBytes)) return std::nullopt;
+    if (storage.read_text(a.directory + "/" + name, kLargestTokenizerBytes) ==
+        storage.read_text(b.directory + "/" + name, kLargestTokenizerBytes))
+      return std::nullopt;
     return std::string(name) + " differs";
   }
   const auto size = [](const formats::Checkpoint& checkpoint) {
-    return checkpoint.config.contains("vocab_size") && checkpoint.config["vocab_size"].is_number_integer() ? checkpoint.config["vocab_size"].get<std::int64_t>() : -1;
+    return checkpoint.config.contains("vocab_size") && checkpoint.config["vocab_size"].is_number_integer()
+               ? checkpoint.config["vocab_size"].get<std::int64_t>()
+               : -1;
   };
   if (size(a) != size(b)) return "vocab_size is " + std::to_string(size(a)) + " and " + std::to_string(size(b));
   return std::nullopt;

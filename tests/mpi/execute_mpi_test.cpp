@@ -48,8 +48,9 @@ void expect_same_bytes(Peers& peers, const std::string& method, int num_models, 
                        const std::vector<std::pair<std::string, double>>& parameters) {
   const SharedDirectory directory(peers);
   const plan::MergePlan plan = broadcast_plan(peers, [&] {
-    return make_synthetic_plan(directory.path(), {{"huge", {2000, 1531}}, {"norm", {1531}}, {"bias", {7}}, {"up", {300, 1531}}, {"down", {500, 700}, DType::kF32}},
-                               method, num_models, has_base, parameters);
+    return make_synthetic_plan(
+        directory.path(), {{"huge", {2000, 1531}}, {"norm", {1531}}, {"bias", {7}}, {"up", {300, 1531}}, {"down", {500, 700}, DType::kF32}},
+        method, num_models, has_base, parameters);
   });
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
   if (method == "slerp" && peers.size() >= 4) {
@@ -66,7 +67,8 @@ void expect_same_bytes(Peers& peers, const std::string& method, int num_models, 
   if (peers.rank() == 0) {
     const std::vector<std::string> expected = expected_files(plan);
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_TRUE(read_file(directory.path() + "/out/" + plan.output_files[i].name) == expected[i]) << plan.output_files[i].name << " differs";
+      EXPECT_TRUE(read_file(directory.path() + "/out/" + plan.output_files[i].name) == expected[i])
+          << plan.output_files[i].name << " differs";
     }
   }
 }
@@ -88,8 +90,9 @@ TEST(MergeOverMpi, RanksWithDifferentVectorUnitsGiveTheSameBytes) {
 TEST(MergeOverMpi, RanksWithoutWorkTakePart) {
   const auto peers = dist::make_mpi_peers();
   const SharedDirectory directory(*peers);
-  const plan::MergePlan plan =
-      broadcast_plan(*peers, [&] { return make_synthetic_plan(directory.path(), {{"tiny", {3}}}, "slerp", 2, true, {{"t", 0.5}}); });
+  const plan::MergePlan plan = broadcast_plan(*peers, [&] {
+    return make_synthetic_plan(directory.path(), {{"tiny", {3}}}, "slerp", 2, true, {{"t", 0.5}});
+  });
   const auto storage = make_posix_storage();
   exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, {});
   if (peers->rank() == 0) {
@@ -100,14 +103,16 @@ TEST(MergeOverMpi, RanksWithoutWorkTakePart) {
 TEST(MergeOverMpi, AnErrorOfTheLastRankIsEveryonesError) {
   const auto peers = dist::make_mpi_peers();
   const SharedDirectory directory(*peers);
-  const plan::MergePlan plan = broadcast_plan(
-      *peers, [&] { return make_synthetic_plan(directory.path(), {{"huge", {2000, 1531}}, {"up", {300, 1531}}}, "linear", 2, false, {{"weight", 1}}); });
+  const plan::MergePlan plan = broadcast_plan(*peers, [&] {
+    return make_synthetic_plan(directory.path(), {{"huge", {2000, 1531}}, {"up", {300, 1531}}}, "linear", 2, false, {{"weight", 1}});
+  });
   const auto storage = make_posix_storage();
   const exec::ProgressCallback fail = [&](const exec::Progress&) {
     if (peers->rank() == peers->size() - 1) throw Error(ErrorCode::kIo, "the network is gone", "somewhere");
   };
-  expect_error([&] { exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, fail); }, ErrorCode::kIo,
-               {"somewhere", "the network is gone"});
+  expect_error(
+      [&] { exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, fail); },
+      ErrorCode::kIo, {"somewhere", "the network is gone"});
   peers->barrier();
   EXPECT_FALSE(storage->exists(directory.path() + "/out"));
 }

@@ -33,7 +33,8 @@ TEST(MpiPeers, GatherUnequalLengthsAndNothingAtAll) {
   const auto peers = make_mpi_peers();
   const auto gathered = peers->all_gather(bytes_of(peers->rank(), static_cast<std::size_t>(peers->rank()) * 1000));
   ASSERT_EQ(gathered.size(), static_cast<std::size_t>(peers->size()));
-  for (int rank = 0; rank < peers->size(); ++rank) EXPECT_EQ(gathered[static_cast<std::size_t>(rank)], bytes_of(rank, static_cast<std::size_t>(rank) * 1000));
+  for (int rank = 0; rank < peers->size(); ++rank)
+    EXPECT_EQ(gathered[static_cast<std::size_t>(rank)], bytes_of(rank, static_cast<std::size_t>(rank) * 1000));
 }
 
 TEST(MpiPeers, SumCounts) {

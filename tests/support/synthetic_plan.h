@@ -43,14 +43,16 @@ inline void write_model_file(const std::string& path, const std::vector<Syntheti
       file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(count * 4));
     } else {
       std::vector<std::uint16_t> values(count);
-      for (std::uint16_t& value : values) value = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(normal(generator)) >> 16) & 0xFFF0U);
+      for (std::uint16_t& value : values)
+        value = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(normal(generator)) >> 16) & 0xFFF0U);
       file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(count * 2));
     }
   }
 }
 
 /// Parameters in the order of the method's rows, by name; what is not named takes its default.
-inline std::vector<double> parameters_for(const std::vector<merge::ParameterRow>& rows, const std::vector<std::pair<std::string, double>>& given) {
+inline std::vector<double> parameters_for(const std::vector<merge::ParameterRow>& rows,
+                                          const std::vector<std::pair<std::string, double>>& given) {
   std::vector<double> result;
   for (const merge::ParameterRow& row : rows) {
     double value = row.default_value.value_or(std::numeric_limits<double>::quiet_NaN());
@@ -63,8 +65,9 @@ inline std::vector<double> parameters_for(const std::vector<merge::ParameterRow>
 }
 
 /// Models of `tensors` in `directory` and a plan that merges them tensor by tensor.
-inline plan::MergePlan make_synthetic_plan(const std::string& directory, const std::vector<SyntheticTensor>& tensors, const std::string& method_name,
-                                           int num_models, bool has_base, const std::vector<std::pair<std::string, double>>& parameters,
+inline plan::MergePlan make_synthetic_plan(const std::string& directory, const std::vector<SyntheticTensor>& tensors,
+                                           const std::string& method_name, int num_models, bool has_base,
+                                           const std::vector<std::pair<std::string, double>>& parameters,
                                            std::size_t tensors_per_file = 3) {
   const merge::MethodRow* method = merge::find_method(method_name);
   plan::MergePlan plan;
@@ -113,7 +116,8 @@ inline plan::MergePlan make_synthetic_plan(const std::string& directory, const s
                                      .num_elements = num_elements(source.shape),
                                      .children = {}});
       }
-      plan.tensors.push_back({layout[i].name, layout[i].dtype, layout[i].shape, static_cast<std::uint32_t>(plan.output_files.size()), offset, size});
+      plan.tensors.push_back(
+          {layout[i].name, layout[i].dtype, layout[i].shape, static_cast<std::uint32_t>(plan.output_files.size()), offset, size});
       plan.operations.push_back(std::move(operation));
       offset += size;
     }
@@ -150,7 +154,8 @@ inline std::vector<std::string> expected_files(const plan::MergePlan& plan) {
     const merge::Elements whole{.first_element = 0, .num_elements = operation.task.elements(), .inputs = pointers};
     const plan::Destination place = plan::destination(plan, operation);
     std::vector<double> output((place.size_bytes + 7) / 8);
-    merge::apply_elements(method, operation.task, merge::measure_all(method, operation.task, whole), whole, reinterpret_cast<std::byte*>(output.data()));
+    merge::apply_elements(method, operation.task, merge::measure_all(method, operation.task, whole), whole,
+                          reinterpret_cast<std::byte*>(output.data()));
     if (place.size_bytes != 0) std::memcpy(files[place.file].data() + place.begin, output.data(), place.size_bytes);
   }
   return files;

@@ -105,10 +105,10 @@ struct MoeConfig {
 
 struct ConfigFile {
   std::string path;
-  std::string text;                         ///< as read, for the model card and the manifest
+  std::string text;  ///< as read, for the model card and the manifest
   std::variant<MergeConfig, MoeConfig> job;
-  std::vector<std::string> notes;           ///< keys that have no effect here, said in the plan
-  std::vector<std::string> warnings;        ///< under --lenient: unknown keys
+  std::vector<std::string> notes;     ///< keys that have no effect here, said in the plan
+  std::vector<std::string> warnings;  ///< under --lenient: unknown keys
 };
 
 /// What parsing needs to know of a merge method, so that config does not depend on merge's kernels: app passes merge's table.
@@ -126,10 +126,11 @@ struct ReadOptions {
   bool lenient = false;  ///< unknown keys warn instead of failing
 };
 
-/// Reads one configuration. Everything wrong is collected, each with its line, and thrown as one Error: kInvalidConfig, or kUnsupported for what
-/// a later version brings (other methods, LoRA, several documents, unlike gate modes, …), always by name.
-/// Refused: duplicate keys, unknown keys (with the nearest known one), wrong types, non-finite numbers, anchors that expand beyond 10^5 nodes,
-/// files over 10 MB, nesting deeper than 32.
-ConfigFile parse_config(const std::string& text, const std::string& path, const std::vector<MethodInfo>& methods, const ReadOptions& options);
+/// Reads one configuration. Everything wrong is collected, each with its line, and thrown as one Error: kInvalidConfig, or kUnsupported for
+/// what a later version brings (other methods, LoRA, several documents, unlike gate modes, …), always by name. Refused: duplicate keys,
+/// unknown keys (with the nearest known one), wrong types, non-finite numbers, anchors that expand beyond 10^5 nodes, files over 10 MB,
+/// nesting deeper than 32.
+ConfigFile parse_config(const std::string& text, const std::string& path, const std::vector<MethodInfo>& methods,
+                        const ReadOptions& options);
 
 }  // namespace moeweld::config

@@ -10,7 +10,7 @@ namespace moeweld::config {
 struct ModelReference {
   std::string path;
   std::optional<std::string> revision;
-  std::optional<std::string> lora;           ///< path of the adapter
+  std::optional<std::string> lora;  ///< path of the adapter
   std::optional<std::string> lora_revision;
   std::optional<std::string> override_architecture;
 

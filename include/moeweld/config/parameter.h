@@ -36,8 +36,8 @@ using ParameterMap = std::vector<NamedSetting>;
 
 const ParameterSetting* find(const ParameterMap& parameters, std::string_view name);
 
-/// The value for one tensor, nothing if no condition applies. Gradients of numbers interpolate linearly at t in [0, 1]; booleans and strings
-/// pick entry int(t (n - 1)). A string that reads as a number is one ("1e-5" in YAML 1.1). An empty gradient yields nothing.
+/// The value for one tensor, nothing if no condition applies. Gradients of numbers interpolate linearly at t in [0, 1]; booleans and
+/// strings pick entry int(t (n - 1)). A string that reads as a number is one ("1e-5" in YAML 1.1). An empty gradient yields nothing.
 std::optional<Scalar> evaluate(const ParameterSetting& setting, std::string_view tensor_name, double t);
 
 /// Numbers and booleans (0, 1) as double; strings that read as a number too; nothing else.

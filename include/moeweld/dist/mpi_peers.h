@@ -7,8 +7,8 @@
 
 namespace moeweld::dist {
 
-/// Starts MPI unless the host program has (thread level FUNNELED: all calls come from one thread), and ends it in its destructor if it started it. Where the
-/// program was not started by a launcher a singleton world of one rank is what MPI gives.
+/// Starts MPI unless the host program has (thread level FUNNELED: all calls come from one thread), and ends it in its destructor if it
+/// started it. Where the program was not started by a launcher a singleton world of one rank is what MPI gives.
 class MpiSession {
  public:
   MpiSession(int* argc, char*** argv);
@@ -23,7 +23,8 @@ class MpiSession {
 /// Duplicates MPI_COMM_WORLD and sets MPI_ERRORS_RETURN on the duplicate. Messages of any length are cut at 1 GiB in one place. Collective.
 std::unique_ptr<Peers> make_mpi_peers();
 
-/// The same over a communicator of the host program, given as a pointer to its MPI_Comm (so that this header needs no mpi.h). Collective over it.
+/// The same over a communicator of the host program, given as a pointer to its MPI_Comm (so that this header needs no mpi.h). Collective
+/// over it.
 std::unique_ptr<Peers> make_mpi_peers(const void* mpi_comm);
 
 /// Ends all ranks of the world with this exit code, for errors that cannot be agreed upon. Does not return.

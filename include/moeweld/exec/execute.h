@@ -20,12 +20,12 @@ struct ExecuteOptions {
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;  ///< all buffers and statistics of this rank
   int threads = 1;                                            ///< OpenMP threads of this rank
   IoMode io = IoMode::kAuto;
-  bool force = false;               ///< replace an existing OUT
-  bool check_finite = false;        ///< NaN or infinity in an input is an error
+  bool force = false;                         ///< replace an existing OUT
+  bool check_finite = false;                  ///< NaN or infinity in an input is an error
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
-  bool write_model_card = true;     ///< README.md
-  std::string version;              ///< for the manifest
-  std::string command_line;         ///< for the manifest
+  bool write_model_card = true;               ///< README.md
+  std::string version;                        ///< for the manifest
+  std::string command_line;                   ///< for the manifest
 };
 
 /// How far this rank is; called from the pipeline's thread after every chunk. May be empty. Not collective.
@@ -40,10 +40,10 @@ using ProgressCallback = std::function<void(const Progress&)>;
 struct RankReport {
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
-  double measure_seconds = 0;       ///< shared and streamed measurements
-  double merge_seconds = 0;         ///< the main pass
-  double read_wait_seconds = 0;     ///< the pipeline waited for input
-  double write_wait_seconds = 0;    ///< … for output buffers
+  double measure_seconds = 0;           ///< shared and streamed measurements
+  double merge_seconds = 0;             ///< the main pass
+  double read_wait_seconds = 0;         ///< the pipeline waited for input
+  double write_wait_seconds = 0;        ///< … for output buffers
   std::uint64_t peak_memory_bytes = 0;  ///< resident set, less what it was before
 };
 
@@ -65,13 +65,15 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
 std::uint64_t resident_bytes();
 std::uint64_t peak_resident_bytes();
 
-/// Free space, permissions, OUT's state, inputs unchanged, memory limit: everything that can fail before data is read. Collective. Throws Error with all
-/// problems, the same on every rank.
-void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory, const ExecuteOptions& options);
+/// Free space, permissions, OUT's state, inputs unchanged, memory limit: everything that can fail before data is read. Collective. Throws
+/// Error with all problems, the same on every rank.
+void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
+               const ExecuteOptions& options);
 
-/// Runs the plan: data to OUT.partial/, then index, manifest, README, auxiliary files, then the rename. Collective. The output's bytes depend on the plan
-/// alone. On failure OUT does not exist (or is the old one, untouched) and OUT.partial is left or removed as the error says. Throws the same Error on every rank.
-MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule, const std::string& output_directory,
-                    const ExecuteOptions& options, const ProgressCallback& progress);
+/// Runs the plan: data to OUT.partial/, then index, manifest, README, auxiliary files, then the rename. Collective. The output's bytes
+/// depend on the plan alone. On failure OUT does not exist (or is the old one, untouched) and OUT.partial is left or removed as the error
+/// says. Throws the same Error on every rank.
+MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule,
+                    const std::string& output_directory, const ExecuteOptions& options, const ProgressCallback& progress);
 
 }  // namespace moeweld::exec

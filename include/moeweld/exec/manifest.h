@@ -27,12 +27,12 @@ struct ManifestInput {
 
 struct Manifest {
   std::string version;
-  std::string config;        ///< the YAML as read
+  std::string config;  ///< the YAML as read
   std::string command_line;
   std::uint64_t seed = 0;
-  std::string simd_target;   ///< for information: bytes do not depend on it
+  std::string simd_target;  ///< for information: bytes do not depend on it
   std::vector<ManifestInput> inputs;
-  std::vector<ManifestFile> files;   ///< every file of the directory but the manifest itself and README.md
+  std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md
 };
 
 std::string serialize_manifest(const Manifest& manifest);

@@ -24,18 +24,18 @@ struct CheckpointTensor {
   std::string name;
   DType dtype{};
   Shape shape;
-  std::uint32_t file = 0;    ///< index into Checkpoint::files
-  std::uint64_t begin = 0;   ///< from the start of the file
+  std::uint32_t file = 0;   ///< index into Checkpoint::files
+  std::uint64_t begin = 0;  ///< from the start of the file
   std::uint64_t size_bytes = 0;
 };
 
 struct Checkpoint {
   std::string directory;
-  std::vector<CheckpointFile> files;       ///< safetensors files that hold tensors, in name order
-  std::vector<CheckpointTensor> tensors;   ///< in (file, offset) order
-  Json config;                             ///< config.json
-  std::vector<std::string> other_files;    ///< every other plain file's name, sorted (config.json and the index left out)
-  std::vector<std::string> notes;          ///< what is odd but harmless: files that the index does not name, …
+  std::vector<CheckpointFile> files;      ///< safetensors files that hold tensors, in name order
+  std::vector<CheckpointTensor> tensors;  ///< in (file, offset) order
+  Json config;                            ///< config.json
+  std::vector<std::string> other_files;   ///< every other plain file's name, sorted (config.json and the index left out)
+  std::vector<std::string> notes;         ///< what is odd but harmless: files that the index does not name, …
 
   const CheckpointTensor* find(std::string_view name) const;
   /// architectures[0] of config.json, empty if there is none.
@@ -45,12 +45,12 @@ struct Checkpoint {
   std::unordered_map<std::string, std::uint32_t> by_name;  ///< tensor name → index into tensors
 };
 
-/// Reads config.json, the index if there is one (model.safetensors.index.json), else model.safetensors, else every *.safetensors file (none may
-/// repeat a tensor), and all headers; 8 bytes and the header of each file, nothing else. Hub caches are directories of symlinks: followed.
-/// Index and headers must agree: a missing file, an absent tensor, a tensor in another file than the index says, or in two, are errors, all
-/// reported. Refused by name (kUnsupported) with advice: quantised formats that config.json's quantization_config names (gptq, awq,
-/// compressed-tensors, bitsandbytes, mxfp4, fp8 until there is code for it); directories with pickle files only (*.bin, *.pt, *.pth), GGUF only.
-/// Throws Error.
+/// Reads config.json, the index if there is one (model.safetensors.index.json), else model.safetensors, else every *.safetensors file (none
+/// may repeat a tensor), and all headers; 8 bytes and the header of each file, nothing else. Hub caches are directories of symlinks:
+/// followed. Index and headers must agree: a missing file, an absent tensor, a tensor in another file than the index says, or in two, are
+/// errors, all reported. Refused by name (kUnsupported) with advice: quantised formats that config.json's quantization_config names (gptq,
+/// awq, compressed-tensors, bitsandbytes, mxfp4, fp8 until there is code for it); directories with pickle files only (*.bin, *.pt, *.pth),
+/// GGUF only. Throws Error.
 Checkpoint read_checkpoint(Storage& storage, const std::string& directory);
 
 }  // namespace moeweld::formats

@@ -16,8 +16,8 @@ struct JsonLimits {
   int max_depth = 64;
 };
 
-/// Throws Error(kInvalidInput) naming `path`: not UTF-8, syntax (with byte position), duplicate key, too deep, too large, NaN or Infinity literals,
-/// numbers out of range.
+/// Throws Error(kInvalidInput) naming `path`: not UTF-8, syntax (with byte position), duplicate key, too deep, too large, NaN or Infinity
+/// literals, numbers out of range.
 Json parse_json(std::string_view text, const std::string& path, JsonLimits limits = {});
 
 }  // namespace moeweld::formats

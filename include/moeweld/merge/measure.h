@@ -12,8 +12,8 @@ namespace moeweld::merge {
 /// One phase's contribution of some blocks: counts added up, sums kept apart per block until all blocks are there.
 struct PhasePartial {
   std::vector<std::uint64_t> counts;
-  std::vector<std::uint64_t> blocks;                ///< ascending
-  std::vector<std::vector<double>> block_sums;      ///< one per entry of blocks, when the phase has sums
+  std::vector<std::uint64_t> blocks;            ///< ascending
+  std::vector<std::vector<double>> block_sums;  ///< one per entry of blocks, when the phase has sums
 };
 
 template <class Archive>
@@ -21,14 +21,15 @@ void serialize(Archive& archive, PhasePartial& partial) {
   archive(partial.counts, partial.blocks, partial.block_sums);
 }
 
-/// Measures blocks [first_block, first_block + elements' blocks) with OpenMP and merges them into `partial`. `elements.first_element` is a multiple of
-/// kBlockElements; num_elements is one too, or ends at the tensor's end. Same result for any number of threads.
-void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& elements,
-                    PhasePartial& partial);
+/// Measures blocks [first_block, first_block + elements' blocks) with OpenMP and merges them into `partial`. `elements.first_element` is a
+/// multiple of kBlockElements; num_elements is one too, or ends at the tensor's end. Same result for any number of threads.
+void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase,
+                    const Elements& elements, PhasePartial& partial);
 
-/// Folds partials (of any ranks, each block in exactly one of them) in block order and lets the method decide. Throws Error(kInternal) when a block is
-/// missing or there twice.
-void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials, Decisions& decisions);
+/// Folds partials (of any ranks, each block in exactly one of them) in block order and lets the method decide. Throws Error(kInternal) when
+/// a block is missing or there twice.
+void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials,
+                  Decisions& decisions);
 
 /// All phases over a whole tensor in memory.
 Decisions measure_all(const MethodRow& method, const Task& task, const Elements& whole);

@@ -33,9 +33,9 @@ struct ParameterRow {
   std::optional<double> default_value;  ///< none: required. Booleans are 0 or 1
   /// "scale: none" of passthrough: absent is a value of its own. Resolved to NaN.
   bool optional = false;
-  std::string_view meaning;             ///< one line for `moeweld methods` and the docs
-  bool base_too = false;                ///< per-model ones: the base has a value as well (linear's weight)
-  bool no_effect = false;               ///< accepted for compatibility, said in the plan's notes
+  std::string_view meaning;  ///< one line for `moeweld methods` and the docs
+  bool base_too = false;     ///< per-model ones: the base has a value as well (linear's weight)
+  bool no_effect = false;    ///< accepted for compatibility, said in the plan's notes
 };
 
 /// What one phase of measuring yields. Both parts add up over blocks and ranks.
@@ -63,17 +63,19 @@ struct MethodRow {
   /// Problems with parameter values that need no data ("t must be finite", "density + epsilon must be below 1"): sentences, or nothing.
   std::vector<std::string> (*check)(const Task& task) = nullptr;
 
-  /// The next phase to measure, given what is decided; nothing when everything apply() needs is there. Pure, so every rank gets the same answer;
-  /// with empty Decisions it says whether the task needs any measuring at all. Null: never measures.
+  /// The next phase to measure, given what is decided; nothing when everything apply() needs is there. Pure, so every rank gets the same
+  /// answer; with empty Decisions it says whether the task needs any measuring at all. Null: never measures.
   std::optional<PhaseShape> (*next_phase)(const Task& task, const Decisions& decisions) = nullptr;
 
-  /// Measures one block: `elements` is exactly block `elements.first_element / kBlockElements`. Adds to `counts` (num_counts entries, shared by the
-  /// blocks that one thread sees) and fills `sums` (empty on entry) when the phase has sums. Thread-safe.
+  /// Measures one block: `elements` is exactly block `elements.first_element / kBlockElements`. Adds to `counts` (num_counts entries,
+  /// shared by the blocks that one thread sees) and fills `sums` (empty on entry) when the phase has sums. Thread-safe.
   void (*measure)(const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& elements,
                   std::span<std::uint64_t> counts, std::vector<double>& sums) = nullptr;
 
-  /// Folds the sums of block `block` into `total` (empty before block 0). Called once per block, in block order. Null: element-wise addition.
-  void (*fold)(const Task& task, const PhaseShape& phase, std::uint64_t block, std::span<const double> sums, std::vector<double>& total) = nullptr;
+  /// Folds the sums of block `block` into `total` (empty before block 0). Called once per block, in block order. Null: element-wise
+  /// addition.
+  void (*fold)(const Task& task, const PhaseShape& phase, std::uint64_t block, std::span<const double> sums,
+               std::vector<double>& total) = nullptr;
 
   /// Turns a phase's result into decisions. Tiny, float64, pure. May throw Error (a definition that has no value here).
   void (*decide)(const Task& task, const PhaseShape& phase, const PhaseResult& result, Decisions& decisions) = nullptr;

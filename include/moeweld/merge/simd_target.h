@@ -13,7 +13,8 @@ std::string active_simd_target();
 /// Names that choose_simd_target accepts on this processor.
 std::vector<std::string> available_simd_targets();
 
-/// Restricts the kernels to one target. Throws Error(kUsage) if the processor or the build does not have it. Not thread-safe; call before work starts.
+/// Restricts the kernels to one target. Throws Error(kUsage) if the processor or the build does not have it. Not thread-safe; call before
+/// work starts.
 void choose_simd_target(std::string_view name);
 
 }  // namespace moeweld::merge

@@ -21,13 +21,14 @@ constexpr std::uint64_t num_blocks(std::uint64_t num_elements) { return (num_ele
 
 /// One input of a task.
 struct TaskInput {
-  DType dtype{};                   ///< arithmetic; may differ between inputs
-  std::vector<double> parameters;  ///< per-model parameters, in the order of the method's per-model ParameterRows; the base's may be absent (NaN)
+  DType dtype{};  ///< arithmetic; may differ between inputs
+  std::vector<double>
+      parameters;  ///< per-model parameters, in the order of the method's per-model ParameterRows; the base's may be absent (NaN)
 };
 
 struct Task {
   Shape shape;
-  DType output_dtype{};            ///< decides the arithmetic: float32 for F16 and BF16, float64 for F32 and F64
+  DType output_dtype{};  ///< decides the arithmetic: float32 for F16 and BF16, float64 for F32 and F64
   std::vector<TaskInput> inputs;
   int base_index = -1;             ///< index into inputs, -1 if there is no base
   std::vector<double> parameters;  ///< shared parameters, in the order of the method's shared ParameterRows
@@ -58,7 +59,8 @@ void serialize(Archive& archive, Decisions& decisions) {
   archive(decisions.reals, decisions.integers);
 }
 
-/// The same run of elements of every input: inputs[i] points at element `first_element` of input i, in its own dtype, naturally aligned for it.
+/// The same run of elements of every input: inputs[i] points at element `first_element` of input i, in its own dtype, naturally aligned for
+/// it.
 struct Elements {
   std::uint64_t first_element = 0;
   std::size_t num_elements = 0;

@@ -1,6 +1,6 @@
 #pragma once
-/// Every output tensor: operation, parameters, sources, exact place in the output files. Pure data: same inputs, same plan, whatever the number of
-/// ranks. Made by rank 0, broadcast, never changed.
+/// Every output tensor: operation, parameters, sources, exact place in the output files. Pure data: same inputs, same plan, whatever the
+/// number of ranks. Made by rank 0, broadcast, never changed.
 
 #include <cstdint>
 #include <limits>
@@ -31,14 +31,14 @@ struct PlannedModel {
   std::string directory;
 };
 
-/// How one logical input matrix is obtained. Today a run of bytes; the tree grows with later layouts (transpose, permute, block scales, LoRA):
-/// `kind` says which node this is and `children` what it is made of.
+/// How one logical input matrix is obtained. Today a run of bytes; the tree grows with later layouts (transpose, permute, block scales,
+/// LoRA): `kind` says which node this is and `children` what it is made of.
 struct SourceView {
   enum class Kind : std::uint8_t { kBytes };
   Kind kind = Kind::kBytes;
   DType dtype{};
-  std::uint32_t file = 0;        ///< index into MergePlan::input_files
-  std::uint64_t begin = 0;       ///< first byte in the file
+  std::uint32_t file = 0;   ///< index into MergePlan::input_files
+  std::uint64_t begin = 0;  ///< first byte in the file
   std::uint64_t num_elements = 0;
   std::vector<SourceView> children;
 };
@@ -46,36 +46,36 @@ struct SourceView {
 /// One logical matrix of the output and how its bytes come about.
 struct Operation {
   enum class Kind : std::uint8_t {
-    kMerge,        ///< a method over sources[0..K)
-    kCopy,         ///< the bytes of sources[0]; sources[1..] must hold the same bytes (non-arithmetic dtypes), else the merge fails by name
-    kRandomFill,   ///< random numbers (router rows): fill
-    kSlot,         ///< rows of a slot that prepare fills
+    kMerge,       ///< a method over sources[0..K)
+    kCopy,        ///< the bytes of sources[0]; sources[1..] must hold the same bytes (non-arithmetic dtypes), else the merge fails by name
+    kRandomFill,  ///< random numbers (router rows): fill
+    kSlot,        ///< rows of a slot that prepare fills
   };
   Kind kind = Kind::kMerge;
-  std::string name;              ///< per-expert tensor name
-  std::uint32_t tensor = 0;      ///< index into MergePlan::tensors: the physical tensor this is (a part of)
-  std::uint64_t offset_bytes = 0;///< within that tensor
-  std::uint32_t method = 0;      ///< index into merge::method_table(), for kMerge
-  merge::Task task;              ///< shape, dtypes, parameters; for all kinds the shape and output dtype
+  std::string name;                ///< per-expert tensor name
+  std::uint32_t tensor = 0;        ///< index into MergePlan::tensors: the physical tensor this is (a part of)
+  std::uint64_t offset_bytes = 0;  ///< within that tensor
+  std::uint32_t method = 0;        ///< index into merge::method_table(), for kMerge
+  merge::Task task;                ///< shape, dtypes, parameters; for all kinds the shape and output dtype
   std::vector<SourceView> sources;
 
   struct RandomFill {
     enum class Distribution : std::uint8_t { kNormal, kUniform };
     Distribution distribution = Distribution::kNormal;
-    double scale = 1.0;               ///< N(0, scale²) or uniform in ±scale
+    double scale = 1.0;  ///< N(0, scale²) or uniform in ±scale
     std::uint64_t stream = 0;
-    std::uint64_t first_index = 0;    ///< element i takes random number first_index + i
+    std::uint64_t first_index = 0;  ///< element i takes random number first_index + i
   } fill;
-  std::uint32_t slot = 0;             ///< index into MergePlan::slots, for kSlot
+  std::uint32_t slot = 0;  ///< index into MergePlan::slots, for kSlot
 };
 
 /// What only tensor data can tell; filled by the collective prepare stage before the first item.
 struct Slot {
   enum class Kind : std::uint8_t { kCheapEmbedRouter };
   Kind kind = Kind::kCheapEmbedRouter;
-  std::string name;                   ///< "router rows (cheap_embed)"
-  Shape shape;                        ///< of the result, float64 row-major: [experts, hidden]
-  SourceView embedding;               ///< [vocabulary, hidden]
+  std::string name;      ///< "router rows (cheap_embed)"
+  Shape shape;           ///< of the result, float64 row-major: [experts, hidden]
+  SourceView embedding;  ///< [vocabulary, hidden]
   Shape embedding_shape;
   std::vector<std::vector<std::vector<std::int64_t>>> positive_ids;  ///< [expert][prompt][id]
   std::vector<std::vector<std::vector<std::int64_t>>> negative_ids;
@@ -86,14 +86,14 @@ struct PlannedTensor {
   std::string name;
   DType dtype{};
   Shape shape;
-  std::uint32_t file = 0;    ///< index into MergePlan::output_files
-  std::uint64_t begin = 0;   ///< from the start of the file; naturally aligned for the dtype
+  std::uint32_t file = 0;   ///< index into MergePlan::output_files
+  std::uint64_t begin = 0;  ///< from the start of the file; naturally aligned for the dtype
   std::uint64_t size_bytes = 0;
 };
 
 struct PlannedOutputFile {
-  std::string name;           ///< model-00001-of-00003.safetensors
-  std::string header;         ///< everything before the data
+  std::string name;    ///< model-00001-of-00003.safetensors
+  std::string header;  ///< everything before the data
   std::uint64_t size_bytes = 0;
 };
 
@@ -116,24 +116,24 @@ struct DroppedTensor {
 
 struct MergePlan {
   int schema_version = kPlanSchemaVersion;
-  std::string title;                 ///< "ties of 3 models onto llama-7b"
+  std::string title;  ///< "ties of 3 models onto llama-7b"
   std::string config_path;
   std::string config_text;
   std::uint64_t seed = 0;
   std::vector<PlannedModel> models;
   std::vector<PlannedInputFile> input_files;
   std::vector<PlannedOutputFile> output_files;
-  std::vector<PlannedTensor> tensors;      ///< in (file, begin) order
-  std::vector<Operation> operations;       ///< in (file, begin) order of their bytes; together they cover every tensor exactly once
+  std::vector<PlannedTensor> tensors;  ///< in (file, begin) order
+  std::vector<Operation> operations;   ///< in (file, begin) order of their bytes; together they cover every tensor exactly once
   std::vector<Slot> slots;
   std::vector<AuxiliaryFile> auxiliary_files;  ///< config.json, tokenizer files, …; index, manifest and README are the writer's
   std::vector<DroppedTensor> dropped;
   std::vector<std::string> notes;
   std::vector<std::string> warnings;
-  std::vector<std::string> base_models;        ///< for the model card
+  std::vector<std::string> base_models;  ///< for the model card
 
-  std::uint64_t output_bytes() const;      ///< of all output files
-  std::uint64_t input_bytes() const;       ///< of all sources, each read once
+  std::uint64_t output_bytes() const;  ///< of all output files
+  std::uint64_t input_bytes() const;   ///< of all sources, each read once
 };
 
 /// First byte of an operation's result in its output file, and its length.

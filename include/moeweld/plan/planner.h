@@ -17,12 +17,12 @@ namespace moeweld::plan {
 struct PlanOptions {
   bool allow_crimes = false;
   bool copy_tokenizer = true;
-  bool trust_remote_code = false;           ///< .py files are copied (never executed)
+  bool trust_remote_code = false;  ///< .py files are copied (never executed)
   bool unsafe_truncate_embeddings = false;
-  bool allow_degenerate = false;            ///< identical experts or prompts
+  bool allow_degenerate = false;  ///< identical experts or prompts
   std::uint64_t out_shard_size_bytes = 5'000'000'000;
   std::uint64_t seed = 0;
-  std::optional<config::Layout> layout;     ///< --layout
+  std::optional<config::Layout> layout;  ///< --layout
   bool write_model_card = true;
 };
 
@@ -44,6 +44,7 @@ class ModelSource {
 MergePlan make_plan(const config::ConfigFile& config, ModelSource& models, const PlanOptions& options);
 
 /// Plans `moeweld extract MODEL OUT --expert N`: expert N (one index, or one per layer) of a Mixtral becomes the FFN of a Mistral.
-MergePlan make_extraction_plan(const config::ModelReference& model, const std::vector<int>& experts, ModelSource& models, const PlanOptions& options);
+MergePlan make_extraction_plan(const config::ModelReference& model, const std::vector<int>& experts, ModelSource& models,
+                               const PlanOptions& options);
 
 }  // namespace moeweld::plan

@@ -8,7 +8,8 @@
 
 namespace moeweld::plan {
 
-/// Borders between ranks lie on multiples of this many bytes of a file (or at its ends), so that every file block and digest chunk has one writer.
+/// Borders between ranks lie on multiples of this many bytes of a file (or at its ends), so that every file block and digest chunk has one
+/// writer.
 constexpr std::uint64_t kCutAlignmentBytes = 1024 * 1024;
 
 /// A run of bytes of one output file, header included where it starts at 0.
@@ -28,12 +29,12 @@ struct SharedMeasurement {
 
 struct Schedule {
   int world_size = 1;
-  std::vector<std::vector<FileRun>> runs;      ///< per rank, ascending; ranks without work have none
-  std::vector<SharedMeasurement> measurements; ///< in the one global order in which all ranks take part
+  std::vector<std::vector<FileRun>> runs;       ///< per rank, ascending; ranks without work have none
+  std::vector<SharedMeasurement> measurements;  ///< in the one global order in which all ranks take part
 };
 
-/// Shares the output in proportion to what each byte costs to read and write. Where it costs little balance, a border is moved to one between
-/// tensors that need measuring, so that fewer are shared. Pure and quick: 90,000 operations for 512 ranks in well under a second.
+/// Shares the output in proportion to what each byte costs to read and write. Where it costs little balance, a border is moved to one
+/// between tensors that need measuring, so that fewer are shared. Pure and quick: 90,000 operations for 512 ranks in well under a second.
 Schedule make_schedule(const MergePlan& plan, int world_size);
 
 /// For `moeweld plan`.

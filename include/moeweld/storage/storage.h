@@ -37,8 +37,8 @@ class InputFile {
 
   /// Reads exactly buffer.size() bytes at offset. Throws Error(kInvalidInput) with path, offset and both lengths if the file ends early,
   /// Error(kIo) otherwise. Short reads and EINTR are retried. Goes past the page cache when the file was opened kDirect (or kAuto and the
-  /// range is not cached) and offset, size and address are multiples of kDirectAlignment. A read aligned in this way may, in every mode, run
-  /// past the end of the file by less than kDirectAlignment; the rest of the buffer is then unspecified.
+  /// range is not cached) and offset, size and address are multiples of kDirectAlignment. A read aligned in this way may, in every mode,
+  /// run past the end of the file by less than kDirectAlignment; the rest of the buffer is then unspecified.
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer) = 0;
 };
 

@@ -25,11 +25,20 @@ void DecodeFrom(const void* source, std::size_t num, T* target) {
 template <typename T>
 bool DecodeTo(DType dtype, const void* source, std::size_t num, T* target) {
   switch (dtype) {
-    case DType::kBF16: DecodeFrom<Bf16Source>(source, num, target); return true;
-    case DType::kF16: DecodeFrom<F16Source>(source, num, target); return true;
-    case DType::kF32: DecodeFrom<PlainSource<float>>(source, num, target); return true;
-    case DType::kF64: DecodeFrom<PlainSource<double>>(source, num, target); return true;
-    default: return false;
+    case DType::kBF16:
+      DecodeFrom<Bf16Source>(source, num, target);
+      return true;
+    case DType::kF16:
+      DecodeFrom<F16Source>(source, num, target);
+      return true;
+    case DType::kF32:
+      DecodeFrom<PlainSource<float>>(source, num, target);
+      return true;
+    case DType::kF64:
+      DecodeFrom<PlainSource<double>>(source, num, target);
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -116,11 +125,16 @@ void encode(DType dtype, const double* source, std::size_t num, NanPolicy nan, v
 
 std::uint64_t count_non_finite(DType dtype, const std::byte* data, std::size_t num_elements) {
   switch (dtype) {
-    case DType::kBF16: return count_exponent<std::uint16_t>(data, num_elements, 0x7F80);
-    case DType::kF16: return count_exponent<std::uint16_t>(data, num_elements, 0x7C00);
-    case DType::kF32: return count_exponent<std::uint32_t>(data, num_elements, 0x7F800000u);
-    case DType::kF64: return count_exponent<std::uint64_t>(data, num_elements, 0x7FF0000000000000u);
-    default: return 0;
+    case DType::kBF16:
+      return count_exponent<std::uint16_t>(data, num_elements, 0x7F80);
+    case DType::kF16:
+      return count_exponent<std::uint16_t>(data, num_elements, 0x7C00);
+    case DType::kF32:
+      return count_exponent<std::uint32_t>(data, num_elements, 0x7F800000u);
+    case DType::kF64:
+      return count_exponent<std::uint64_t>(data, num_elements, 0x7FF0000000000000u);
+    default:
+      return 0;
   }
 }
 

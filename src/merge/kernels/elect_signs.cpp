@@ -67,10 +67,14 @@ void ElectDoubles(const SignElection<double>& election, std::size_t num, double*
 }
 void ElectBf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output) {
   switch (election.terms.size()) {
-    case 1: return Elect<Bf16Source, Bf16Sink, 1>(election, num, output);
-    case 2: return Elect<Bf16Source, Bf16Sink, 2>(election, num, output);
-    case 3: return Elect<Bf16Source, Bf16Sink, 3>(election, num, output);
-    default: return Elect<Bf16Source, Bf16Sink, 0>(election, num, output);
+    case 1:
+      return Elect<Bf16Source, Bf16Sink, 1>(election, num, output);
+    case 2:
+      return Elect<Bf16Source, Bf16Sink, 2>(election, num, output);
+    case 3:
+      return Elect<Bf16Source, Bf16Sink, 3>(election, num, output);
+    default:
+      return Elect<Bf16Source, Bf16Sink, 0>(election, num, output);
   }
 }
 
@@ -84,8 +88,12 @@ void Keys(const void* term, const void* base, std::size_t num, Key* keys) {
     hn::StoreU(hn::BitCast(du, MagnitudeKey(d, hn::Sub(terms.Load(d, i), bases.Load(d, i)))), du, keys + i);
   }
 }
-void KeysFloat(const float* term, const float* base, std::size_t num, std::uint32_t* keys) { Keys<PlainSource<float>, float>(term, base, num, keys); }
-void KeysDouble(const double* term, const double* base, std::size_t num, std::uint64_t* keys) { Keys<PlainSource<double>, double>(term, base, num, keys); }
+void KeysFloat(const float* term, const float* base, std::size_t num, std::uint32_t* keys) {
+  Keys<PlainSource<float>, float>(term, base, num, keys);
+}
+void KeysDouble(const double* term, const double* base, std::size_t num, std::uint64_t* keys) {
+  Keys<PlainSource<double>, double>(term, base, num, keys);
+}
 void KeysBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
   Keys<Bf16Source, float>(term, base, num, keys);
 }
@@ -107,14 +115,16 @@ std::size_t Find(const void* term, const void* base, std::size_t num, int shift,
   }
   return found;
 }
-std::size_t FindFloat(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places) {
+std::size_t FindFloat(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                      std::uint32_t* places) {
   return Find<PlainSource<float>, float>(term, base, num, shift, known, keys, places);
 }
-std::size_t FindDouble(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places) {
+std::size_t FindDouble(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys,
+                       std::uint64_t* places) {
   return Find<PlainSource<double>, double>(term, base, num, shift, known, keys, places);
 }
-std::size_t FindBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
-                     std::uint32_t* places) {
+std::size_t FindBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known,
+                     std::uint32_t* keys, std::uint32_t* places) {
   return Find<Bf16Source, float>(term, base, num, shift, known, keys, places);
 }
 
@@ -125,13 +135,15 @@ void KeptFloat(const KeepRule& rule, const float* term, const float* base, std::
   alignas(64) float kept[hn::MaxLanes(d)];
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
     hn::Store(KeepOrZero(d, rule, hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i)), static_cast<std::uint32_t>(low + i)), d, kept);
-    for (std::size_t j = 0; j < hn::Lanes(d); j += hn::Lanes(dd)) hn::StoreU(hn::PromoteTo(dd, hn::LoadU(half, kept + j)), dd, target + i + j);
+    for (std::size_t j = 0; j < hn::Lanes(d); j += hn::Lanes(dd))
+      hn::StoreU(hn::PromoteTo(dd, hn::LoadU(half, kept + j)), dd, target + i + j);
   }
 }
 void KeptDouble(const KeepRule& rule, const double* term, const double* base, std::size_t num, std::uint32_t low, double* target) {
   const hn::ScalableTag<double> d;
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    hn::StoreU(KeepOrZero(d, rule, hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i)), static_cast<std::uint32_t>(low + i)), d, target + i);
+    hn::StoreU(KeepOrZero(d, rule, hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i)), static_cast<std::uint32_t>(low + i)), d,
+               target + i);
   }
 }
 
@@ -154,26 +166,34 @@ HWY_EXPORT(FindBf16);
 HWY_EXPORT(KeptFloat);
 HWY_EXPORT(KeptDouble);
 
-void elect_signs(const SignElection<float>& election, std::size_t num, float* output) { HWY_DYNAMIC_DISPATCH(ElectFloats)(election, num, output); }
-void elect_signs(const SignElection<double>& election, std::size_t num, double* output) { HWY_DYNAMIC_DISPATCH(ElectDoubles)(election, num, output); }
+void elect_signs(const SignElection<float>& election, std::size_t num, float* output) {
+  HWY_DYNAMIC_DISPATCH(ElectFloats)(election, num, output);
+}
+void elect_signs(const SignElection<double>& election, std::size_t num, double* output) {
+  HWY_DYNAMIC_DISPATCH(ElectDoubles)(election, num, output);
+}
 void elect_signs_bf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output) {
   HWY_DYNAMIC_DISPATCH(ElectBf16)(election, num, output);
 }
-void magnitude_keys(const float* term, const float* base, std::size_t num, std::uint32_t* keys) { HWY_DYNAMIC_DISPATCH(KeysFloat)(term, base, num, keys); }
+void magnitude_keys(const float* term, const float* base, std::size_t num, std::uint32_t* keys) {
+  HWY_DYNAMIC_DISPATCH(KeysFloat)(term, base, num, keys);
+}
 void magnitude_keys(const double* term, const double* base, std::size_t num, std::uint64_t* keys) {
   HWY_DYNAMIC_DISPATCH(KeysDouble)(term, base, num, keys);
 }
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
   HWY_DYNAMIC_DISPATCH(KeysBf16)(term, base, num, keys);
 }
-std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places) {
+std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                      std::uint32_t* places) {
   return HWY_DYNAMIC_DISPATCH(FindFloat)(term, base, num, shift, known, keys, places);
 }
-std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places) {
+std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys,
+                      std::uint64_t* places) {
   return HWY_DYNAMIC_DISPATCH(FindDouble)(term, base, num, shift, known, keys, places);
 }
-std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
-                           std::uint32_t* places) {
+std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known,
+                           std::uint32_t* keys, std::uint32_t* places) {
   return HWY_DYNAMIC_DISPATCH(FindBf16)(term, base, num, shift, known, keys, places);
 }
 void kept_deltas(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t low, double* target) {

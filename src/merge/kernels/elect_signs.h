@@ -11,17 +11,18 @@ namespace moeweld::merge {
 
 template <typename T>
 struct SignElection {
-  std::span<const T> weights;           ///< one per term
-  std::span<const T> scales;            ///< factor on what the rule keeps; empty: none
-  std::span<const KeepRule> rules;      ///< one per term
-  std::span<const void* const> terms;   ///< x_i
-  const void* base = nullptr;           ///< b
-  std::uint32_t first_low = 0;          ///< low half of the first element's index; the run does not cross a multiple of 2^32
+  std::span<const T> weights;          ///< one per term
+  std::span<const T> scales;           ///< factor on what the rule keeps; empty: none
+  std::span<const KeepRule> rules;     ///< one per term
+  std::span<const void* const> terms;  ///< x_i
+  const void* base = nullptr;          ///< b
+  std::uint32_t first_low = 0;         ///< low half of the first element's index; the run does not cross a multiple of 2^32
   bool normalize = true;
   T lambda = 1;
 };
 
-/// `num` is a multiple of kPadElements. The sign of Σ v_i (≥ 0 counts as +) decides; terms of the other sign and zeros take no part, NaN always does.
+/// `num` is a multiple of kPadElements. The sign of Σ v_i (≥ 0 counts as +) decides; terms of the other sign and zeros take no part, NaN
+/// always does.
 void elect_signs(const SignElection<float>& election, std::size_t num, float* output);
 void elect_signs(const SignElection<double>& election, std::size_t num, double* output);
 
@@ -33,12 +34,14 @@ void magnitude_keys(const float* term, const float* base, std::size_t num, std::
 void magnitude_keys(const double* term, const double* base, std::size_t num, std::uint64_t* keys);
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys);
 
-/// Finds the elements whose key, shifted right by `shift`, equals `known`: their keys and their places, both ascending in place. Returns how many. The arrays have room for num entries
-/// and one vector.
-std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys, std::uint32_t* places);
-std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys, std::uint64_t* places);
-std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
-                           std::uint32_t* places);
+/// Finds the elements whose key, shifted right by `shift`, equals `known`: their keys and their places, both ascending in place. Returns
+/// how many. The arrays have room for num entries and one vector.
+std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
+                      std::uint32_t* places);
+std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys,
+                      std::uint64_t* places);
+std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known,
+                           std::uint32_t* keys, std::uint32_t* places);
 /// Room beyond num that find_keys needs: the longest vector.
 constexpr std::size_t kFindSlack = 64;
 

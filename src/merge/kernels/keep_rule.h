@@ -26,10 +26,10 @@ constexpr std::uint32_t hash_index(std::uint32_t key, std::uint64_t index) {
 struct KeepRule {
   enum class Kind : std::uint8_t { kAll, kNone, kMagnitude, kMagnitudeThenHash };
   Kind kind = Kind::kAll;
-  bool hash_inclusive = true;     ///< whether an element of equal magnitude and equal hash stays
+  bool hash_inclusive = true;  ///< whether an element of equal magnitude and equal hash stays
   std::uint32_t hash = 0;
-  std::uint32_t salt = 0;         ///< hash_salt of these elements
-  std::uint64_t magnitude = 0;    ///< bits of the smallest magnitude that may stay; NaN counts as the largest
+  std::uint32_t salt = 0;       ///< hash_salt of these elements
+  std::uint64_t magnitude = 0;  ///< bits of the smallest magnitude that may stay; NaN counts as the largest
 };
 
 }  // namespace moeweld::merge

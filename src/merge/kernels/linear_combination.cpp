@@ -49,10 +49,14 @@ void Combine(const LinearCombination& combination, std::size_t num, void* output
 template <class Source, class Sink, bool kHasBase>
 void CombineAnyNumber(const LinearCombination& combination, std::size_t num, void* output) {
   switch (combination.terms.size()) {
-    case 1: return Combine<Source, Sink, kHasBase, 1>(combination, num, output);
-    case 2: return Combine<Source, Sink, kHasBase, 2>(combination, num, output);
-    case 3: return Combine<Source, Sink, kHasBase, 3>(combination, num, output);
-    default: return Combine<Source, Sink, kHasBase, 0>(combination, num, output);
+    case 1:
+      return Combine<Source, Sink, kHasBase, 1>(combination, num, output);
+    case 2:
+      return Combine<Source, Sink, kHasBase, 2>(combination, num, output);
+    case 3:
+      return Combine<Source, Sink, kHasBase, 3>(combination, num, output);
+    default:
+      return Combine<Source, Sink, kHasBase, 0>(combination, num, output);
   }
 }
 

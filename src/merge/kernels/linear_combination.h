@@ -13,7 +13,7 @@ struct LinearCombination {
   std::span<const void* const> terms;  ///< x_i
   const void* base = nullptr;          ///< b, or null
   double divisor = 1;
-  double lambda = 1;                   ///< used with a base only
+  double lambda = 1;  ///< used with a base only
 };
 
 /// terms and base are decoded tiles of float64. `num` is a multiple of kPadElements.

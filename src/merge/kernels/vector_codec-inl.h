@@ -105,7 +105,8 @@ struct PlainSource {
 #else
     const hn::Half<D> half;
     const hn::Rebind<double, hn::Half<D>> doubles;
-    return hn::Combine(d, hn::DemoteTo(half, hn::LoadU(doubles, data + i + hn::Lanes(half))), hn::DemoteTo(half, hn::LoadU(doubles, data + i)));
+    return hn::Combine(d, hn::DemoteTo(half, hn::LoadU(doubles, data + i + hn::Lanes(half))),
+                       hn::DemoteTo(half, hn::LoadU(doubles, data + i)));
 #endif
   }
 };

@@ -37,7 +37,8 @@ MethodRow linear_row() {
   row.title = "Weighted average";
   row.reference = "https://arxiv.org/abs/2203.05482";
   row.inputs = {.min_inputs = 1, .base = Base::kIgnored};
-  row.shared_parameters = {{.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights"}};
+  row.shared_parameters = {
+      {.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights"}};
   row.model_parameters = {{.name = "weight", .meaning = "weight of the model", .base_too = true}};
   row.check = check;
   row.apply = apply;

@@ -19,7 +19,8 @@ std::optional<PhaseShape> next_phase(const Task&, const Decisions& decisions) {
   return PhaseShape{.phase = 0, .num_counts = 0, .has_sums = true};
 }
 
-void measure(const Task& task, const Decisions&, const PhaseShape&, const Elements& block, std::span<std::uint64_t>, std::vector<double>& sums) {
+void measure(const Task& task, const Decisions&, const PhaseShape&, const Elements& block, std::span<std::uint64_t>,
+             std::vector<double>& sums) {
   measure_gram(task, block, sums);
 }
 

@@ -41,7 +41,11 @@ MethodRow task_arithmetic_row() {
       {.name = "normalize", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "divide by the sum of the weights"},
       {.name = "lambda", .default_value = 1, .meaning = "factor on the merged task vector"},
       {.name = "int8_mask", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "accepted, no effect", .no_effect = true},
-      {.name = "rescale", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "accepted, no effect without a density", .no_effect = true}};
+      {.name = "rescale",
+       .type = ParameterType::kBoolean,
+       .default_value = 0,
+       .meaning = "accepted, no effect without a density",
+       .no_effect = true}};
   row.model_parameters = {{.name = "weight", .meaning = "weight of the model's task vector"},
                           {.name = "density", .default_value = 1, .meaning = "accepted, no effect", .no_effect = true}};
   row.apply = apply;

@@ -79,7 +79,8 @@ struct CompensatedSum {
 
 /// Per task vector: Σ|δ| and Σ|δ'|.
 template <typename T>
-void measure_norms(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, const Elements& block, std::vector<double>& sums) {
+void measure_norms(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, const Elements& block,
+                   std::vector<double>& sums) {
   const std::vector<int> inputs = task_vectors(task);
   const std::vector<KeepRule> rules = rules_at(task, selection, decisions, block.first_element);
   std::vector<CompensatedSum> totals(2 * inputs.size());
@@ -173,7 +174,8 @@ void apply_as(const Task& task, const Decisions& decisions, const Elements& elem
     const std::uint64_t first = elements.first_element + done;
     const std::uint64_t count = std::min<std::uint64_t>(elements.num_elements - done, kPeriod - first % kPeriod);
     std::vector<const std::byte*> pointers;
-    for (std::size_t i = 0; i < elements.inputs.size(); ++i) pointers.push_back(elements.inputs[i] + done * size_bytes(task.inputs[i].dtype));
+    for (std::size_t i = 0; i < elements.inputs.size(); ++i)
+      pointers.push_back(elements.inputs[i] + done * size_bytes(task.inputs[i].dtype));
     apply_run({.first_element = first, .num_elements = count, .inputs = pointers}, output + done * element_size);
     done += count;
   }
@@ -199,7 +201,10 @@ MethodRow ties_row() {
   row.reference = "https://arxiv.org/abs/2306.01708";
   row.inputs = {.min_inputs = 1, .base = Base::kRequired};
   row.shared_parameters = {
-      {.name = "normalize", .type = ParameterType::kBoolean, .default_value = 1, .meaning = "divide by the sum of the weights that took part"},
+      {.name = "normalize",
+       .type = ParameterType::kBoolean,
+       .default_value = 1,
+       .meaning = "divide by the sum of the weights that took part"},
       {.name = "lambda", .default_value = 1, .meaning = "factor on the merged task vector"},
       {.name = "rescale", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "restore the L1 norm that trimming took away"},
       {.name = "int8_mask", .type = ParameterType::kBoolean, .default_value = 0, .meaning = "accepted, no effect", .no_effect = true}};

@@ -17,10 +17,11 @@ using testing_support::make_synthetic_plan;
 using testing_support::read_file;
 using testing_support::SyntheticTensor;
 
-/// One tensor of 6 blocks and odd length, so that borders between ranks and blocks never meet; small ones; an empty one; two types in one file.
+/// One tensor of 6 blocks and odd length, so that borders between ranks and blocks never meet; small ones; an empty one; two types in one
+/// file.
 const std::vector<SyntheticTensor> kTensors = {
-    {"embedding", {1031, 1531}, DType::kBF16}, {"norm", {1531}, DType::kBF16},         {"bias", {7}, DType::kBF16},
-    {"empty", {0, 5}, DType::kBF16},           {"up", {700, 1531}, DType::kBF16},      {"scalar", {}, DType::kF32},
+    {"embedding", {1031, 1531}, DType::kBF16}, {"norm", {1531}, DType::kBF16},       {"bias", {7}, DType::kBF16},
+    {"empty", {0, 5}, DType::kBF16},           {"up", {700, 1531}, DType::kBF16},    {"scalar", {}, DType::kF32},
     {"down", {1531, 300}, DType::kF32},        {"head", {1031, 1531}, DType::kBF16},
 };
 
@@ -101,7 +102,8 @@ class Execute : public testing::Test {
 };
 
 TEST_F(Execute, SharesOneTensorAmongThreeRanksAndFiveBlocks) {
-  const plan::MergePlan plan = make_synthetic_plan(directory_.path(), {{"huge", {2000, 1531}, DType::kBF16}}, "slerp", 2, true, {{"t", 0.4}});
+  const plan::MergePlan plan =
+      make_synthetic_plan(directory_.path(), {{"huge", {2000, 1531}, DType::kBF16}}, "slerp", 2, true, {{"t", 0.4}});
   const plan::Schedule schedule = plan::make_schedule(plan, 3);
   ASSERT_EQ(schedule.measurements.size(), 1U);
   EXPECT_EQ(schedule.measurements[0].ranks.size(), 3U);
@@ -141,16 +143,18 @@ TEST_F(Execute, RefusesALeftOverPartialDirectory) {
   const plan::MergePlan plan = make_plan();
   storage_->make_directories(directory_ / "out.partial");
   const auto peers = make_single_peer();
-  expect_error([&] { preflight(*peers, *storage_, plan, directory_ / "out", {}); }, ErrorCode::kOutputExists, {"out.partial", "another job"});
+  expect_error([&] { preflight(*peers, *storage_, plan, directory_ / "out", {}); }, ErrorCode::kOutputExists,
+               {"out.partial", "another job"});
 }
 
 TEST_F(Execute, NoticesAnInputThatChangedAfterPlanning) {
   const plan::MergePlan plan = make_plan();
   std::ofstream(plan.input_files[1].path, std::ios::app) << "x";
   run_thread_peers(3, [&](Peers& peers) {
-    expect_error([&] { preflight(peers, *storage_, plan, directory_ / "out", {}); }, ErrorCode::kInvalidInput, {"model-1.safetensors", "changed"});
-    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 3), directory_ / "out", {}, {}); }, ErrorCode::kInvalidInput,
+    expect_error([&] { preflight(peers, *storage_, plan, directory_ / "out", {}); }, ErrorCode::kInvalidInput,
                  {"model-1.safetensors", "changed"});
+    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 3), directory_ / "out", {}, {}); },
+                 ErrorCode::kInvalidInput, {"model-1.safetensors", "changed"});
   });
   EXPECT_FALSE(storage_->exists(directory_ / "out"));
   EXPECT_FALSE(storage_->exists(directory_ / "out.partial"));
@@ -162,8 +166,8 @@ TEST_F(Execute, StopsWhereTheProgressCallbackThrows) {
     const ProgressCallback interrupt = [&](const Progress&) {
       if (peers.rank() == 1) throw Error(ErrorCode::kInterrupted, "a signal asked to stop");
     };
-    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, interrupt); }, ErrorCode::kInterrupted,
-                 {"a signal asked to stop"});
+    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, interrupt); },
+                 ErrorCode::kInterrupted, {"a signal asked to stop"});
   });
   EXPECT_FALSE(storage_->exists(directory_ / "out"));
 }
@@ -180,12 +184,13 @@ TEST_F(Execute, CopiesOtherTypesOnlyWhereTheyAreIdentical) {
   plan::MergePlan plan = make_plan();
   for (plan::Operation& operation : plan.operations) operation.kind = plan::Operation::Kind::kCopy;
   const auto peers = make_single_peer();
-  expect_error([&] { execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", {}, {}); }, ErrorCode::kInvalidInput,
-               {"model-0.safetensors", "model-1.safetensors", "identical"});
+  expect_error([&] { execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", {}, {}); },
+               ErrorCode::kInvalidInput, {"model-0.safetensors", "model-1.safetensors", "identical"});
   for (plan::Operation& operation : plan.operations) operation.sources.resize(1);
   execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", {}, {});
   EXPECT_TRUE(read_file(directory_ / "out/part-0.safetensors").substr(plan.output_files[0].header.size()) ==
-              read_file(plan.input_files[0].path).substr(plan.operations[0].sources[0].begin, plan.output_files[0].size_bytes - plan.output_files[0].header.size()));
+              read_file(plan.input_files[0].path)
+                  .substr(plan.operations[0].sources[0].begin, plan.output_files[0].size_bytes - plan.output_files[0].header.size()));
 }
 
 TEST_F(Execute, RefusesNotANumberOnlyWhenAsked) {
@@ -199,14 +204,15 @@ TEST_F(Execute, RefusesNotANumberOnlyWhenAsked) {
   const auto peers = make_single_peer();
   ExecuteOptions options;
   options.check_finite = true;
-  expect_error([&] { execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", options, {}); }, ErrorCode::kInvalidInput,
-               {"embedding", "model-0.safetensors", "--check-finite"});
+  expect_error([&] { execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", options, {}); },
+               ErrorCode::kInvalidInput, {"embedding", "model-0.safetensors", "--check-finite"});
   options.check_finite = false;
   execute(*peers, *storage_, plan, plan::make_schedule(plan, 1), directory_ / "out", options, {});
 }
 
 TEST_F(Execute, FillsRandomRowsByElementNotByRank) {
-  plan::MergePlan plan = make_synthetic_plan(directory_.path(), {{"router", {2000, 600}, DType::kF32}}, "linear", 1, false, {{"weight", 1}});
+  plan::MergePlan plan =
+      make_synthetic_plan(directory_.path(), {{"router", {2000, 600}, DType::kF32}}, "linear", 1, false, {{"weight", 1}});
   plan::Operation& operation = plan.operations[0];
   operation.kind = plan::Operation::Kind::kRandomFill;
   operation.sources.clear();
@@ -222,8 +228,8 @@ TEST_F(Execute, FillsRandomRowsByElementNotByRank) {
 }
 
 TEST_F(Execute, FillsCheapEmbedRowsFromTokenEmbeddings) {
-  plan::MergePlan plan = make_synthetic_plan(directory_.path(), {{"embedding", {50, 8}, DType::kF32}, {"router", {2, 8}, DType::kF32}}, "linear", 1, false,
-                                             {{"weight", 1}});
+  plan::MergePlan plan = make_synthetic_plan(directory_.path(), {{"embedding", {50, 8}, DType::kF32}, {"router", {2, 8}, DType::kF32}},
+                                             "linear", 1, false, {{"weight", 1}});
   plan::Slot slot;
   slot.shape = {2, 8};
   slot.embedding = plan.operations[0].sources[0];

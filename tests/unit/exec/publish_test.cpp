@@ -18,7 +18,8 @@ TEST(CombineDigests, OrdersChunksOfAllRanksByPlace) {
   const std::vector<RunDigests> runs = {{{0, kDigestChunkBytes, 3 * kDigestChunkBytes}, {digest(2), digest(3)}},
                                         {{1, 0, 10}, {digest(4)}},
                                         {{0, 0, kDigestChunkBytes}, {digest(1)}}};
-  const std::vector<Digest> expected = {digest_of_chunks(std::vector{digest(1), digest(2), digest(3)}), digest_of_chunks(std::vector{digest(4)})};
+  const std::vector<Digest> expected = {digest_of_chunks(std::vector{digest(1), digest(2), digest(3)}),
+                                        digest_of_chunks(std::vector{digest(4)})};
   EXPECT_EQ(combine_digests(two_files(), runs), expected);
 }
 

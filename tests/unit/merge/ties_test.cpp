@@ -67,8 +67,6 @@ Trimmed trim(const Array& model, const Array& base, double density, bool rescale
       if (i < keep) some += sizes[i];
     }
     result.scale = all < 1e-7L || some < 1e-7L ? 1 : all / some;
-  } else if (rescale && density <= 0) {
-    result.scale = 1;
   }
   return result;
 }

@@ -142,6 +142,30 @@ TEST(Schedule, SharedMeasurementsListEveryBlockOnce) {
   EXPECT_GT(num_shared, 0U);
 }
 
+// So that what is measured is mostly what the rank reads anyway.
+TEST(Schedule, ABlockIsMeasuredByTheRankThatWritesItsFirstElement) {
+  const MergePlan plan = plan_of("slerp");
+  for (const int world_size : {3, 64}) {
+    const Schedule schedule = make_schedule(plan, world_size);
+    ASSERT_FALSE(schedule.measurements.empty());
+    for (const SharedMeasurement& measurement : schedule.measurements) {
+      const Operation& operation = plan.operations[measurement.operation];
+      const Destination place = destination(plan, operation);
+      const std::uint64_t block_bytes = 262'144 * size_bytes(operation.task.output_dtype);
+      for (std::size_t i = 0; i < measurement.ranks.size(); ++i) {
+        for (std::uint64_t block = measurement.first_block[i]; block < measurement.first_block[i + 1]; ++block) {
+          const std::uint64_t position = place.begin + block * block_bytes;
+          const auto& runs = schedule.runs[static_cast<std::size_t>(measurement.ranks[i])];
+          EXPECT_TRUE(
+              std::any_of(runs.begin(), runs.end(),
+                          [&](const FileRun& run) { return run.file == place.file && run.begin <= position && position < run.end; }))
+              << operation.name << " block " << block;
+        }
+      }
+    }
+  }
+}
+
 TEST(Schedule, MethodsWithoutMeasuringShareNone) {
   const MergePlan plan = plan_of("linear");
   for (const int world_size : {2, 16, 512}) EXPECT_TRUE(make_schedule(plan, world_size).measurements.empty());
