@@ -270,9 +270,13 @@ class MergePlanner {
         }
       }
     }
-    const bool onto_base = method_.inputs.base != merge::Base::kIgnored && config_.base_model;
-    plan_.title = config_.merge_method + " of " + std::to_string(sources.size()) + (sources.size() == 1 ? " model" : " models") +
-                  (onto_base ? " onto " + short_name(*config_.base_model) : "");
+    if (method_.inputs.max_inputs == 2 && inputs_->all().size() == 2) {
+      plan_.title = config_.merge_method + " of " + short_name((*inputs_)[0].reference) + " and " + short_name((*inputs_)[1].reference);
+    } else {
+      const bool onto_base = method_.inputs.base != merge::Base::kIgnored && config_.base_model;
+      plan_.title = config_.merge_method + " of " + std::to_string(sources.size()) + (sources.size() == 1 ? " model" : " models") +
+                    (onto_base ? " onto " + short_name(*config_.base_model) : "");
+    }
     plan_.config_path = file_.path;
     plan_.config_text = file_.text;
     plan_.seed = options_.seed;
