@@ -105,7 +105,8 @@ std::int64_t leading_layers(std::int64_t count, const std::vector<int>& source_l
 void select_in(Json& config, const std::string& where, const std::vector<int>& source_layers, std::vector<std::string>& notes) {
   std::optional<std::int64_t> num_layers;
   for (const std::string_view key : kCountKeys) {
-    if ((num_layers = integer(config, key))) break;
+    num_layers = integer(config, key);
+    if (num_layers) break;
   }
   if (!num_layers || is_identity(source_layers, *num_layers)) return;
   for (const int layer : source_layers) {

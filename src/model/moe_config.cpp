@@ -35,11 +35,15 @@ const Defaults* find_defaults(std::string_view model_type) {
 
 Json value_or(const Json& config, std::string_view key, Json fallback) {
   const Json* value = field(config, key);
-  return value != nullptr ? *value : std::move(fallback);
+  if (value != nullptr) return *value;
+  return fallback;
 }
 
 /// Like value_or, but an explicit null stays null.
-Json stated_or(const Json& config, const char* key, Json fallback) { return config.contains(key) ? config.at(key) : std::move(fallback); }
+Json stated_or(const Json& config, const char* key, Json fallback) {
+  if (config.contains(key)) return config.at(key);
+  return fallback;
+}
 
 std::int64_t positive_integer(const Json& config, std::string_view key, std::int64_t fallback) {
   const Json value = value_or(config, key, fallback);
