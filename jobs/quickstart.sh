@@ -21,7 +21,7 @@ say "Build"
 mkdir -p build
 launcher=""
 if command -v ccache >/dev/null; then launcher="-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"; fi
-cmake --preset release -DMOEWELD_BUILD_TESTS=OFF -DMOEWELD_BUILD_BENCH=OFF $launcher >build/quickstart.log 2>&1 \
+cmake --preset release -DMOEWELD_BUILD_TESTS=OFF -DMOEWELD_BUILD_BENCH=OFF $launcher ${MOEWELD_CMAKE_OPTIONS:-} >build/quickstart.log 2>&1 \
   && cmake --build --preset release --target moeweld >>build/quickstart.log 2>&1 \
   || { tail -40 build/quickstart.log >&2; exit 1; }
 "$moeweld" --version

@@ -209,7 +209,8 @@ fi
 
 if wanted quickstart; then
   say "Quickstart"
-  run_quietly "$build/quickstart-run.log" bash jobs/quickstart.sh && tail -15 "$build/quickstart-run.log"
+  # The same options as the ci build: ccache has every object already.
+  MOEWELD_CMAKE_OPTIONS=-DMOEWELD_WARNINGS_AS_ERRORS=ON run_quietly "$build/quickstart-run.log" bash jobs/quickstart.sh && tail -15 "$build/quickstart-run.log"
   count "quickstart" $?
 fi
 
