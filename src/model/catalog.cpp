@@ -7,6 +7,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "model/block_scales.h"
+#include "model/config_fields.h"
 #include "model/tensor_name.h"
 #include "moeweld/base/error.h"
 
@@ -18,6 +20,8 @@ using formats::CheckpointTensor;
 using formats::Json;
 
 constexpr std::size_t kMaxListedProblems = 20;
+constexpr std::size_t kMaxCountedProblems = 10000;
+constexpr std::int64_t kMaxCount = 1'000'000;
 
 std::optional<std::int64_t> config_integer(const Json& config, std::string_view key) {
   for (const Json* part : {&config, config.is_object() && config.contains("text_config") ? &config["text_config"] : nullptr}) {
@@ -61,19 +65,28 @@ class Builder {
       : checkpoint_(checkpoint), vocab_size_(config_integer(checkpoint.config, "vocab_size")) {
     catalog_.family = family;
     if (family == nullptr) return;
-    for (const TensorRow& row : family->tensors) rows_.emplace(row.name, &row);
-    for (const TensorRow& row : family->fused_names) rows_.emplace(row.name, &row);
+    const auto is_fused = [&](std::string_view role) {
+      return std::any_of(family->fused.begin(), family->fused.end(),
+                         [&](const FusedRow& row) { return std::find(row.roles.begin(), row.roles.end(), role) != row.roles.end(); });
+    };
+    for (const TensorRow& row : family->tensors) {
+      if (!family->always_fused || !is_fused(row.role)) rows_.emplace(row.name, &row);
+    }
+    for (const TensorRow& row : family->fused_names) rows_.emplace(row.name, find_row(*family, row.role));
     for (const FusedRow& row : family->fused) fused_.emplace(row.name, &row);
   }
 
   Catalog build() {
     read_counts();
+    scales_ = pair_block_scales(checkpoint_, problems_);
+    catalog_.has_block_scales = !scales_.of_weight.empty();
     for (std::uint32_t index = 0; index < checkpoint_.tensors.size(); ++index) {
       problems_.attempt([&] { add_tensor(index); });
     }
     if (catalog_.family != nullptr) {
       check_counts();
-      check_required();
+      check_tensors();
+      catalog_.tied_head = !catalog_.entries.contains({-1, -1, "lm_head"});
     }
     problems_.throw_if_any();
     return std::move(catalog_);
@@ -89,13 +102,26 @@ class Builder {
 
   void read_counts() {
     if (catalog_.family == nullptr) return;
-    config_layers_ = positive_count(catalog_.family->num_layers_key);
-    if (!catalog_.family->num_experts_key.empty()) catalog_.num_experts = positive_count(catalog_.family->num_experts_key);
+    const Family& family = *catalog_.family;
+    config_layers_ = positive_count(family.num_layers_key);
+    if (!family.num_experts_keys.empty()) catalog_.num_experts = positive_count(num_experts_key());
+    if (!family.num_mtp_layers_key.empty()) {
+      const auto value = config_integer(checkpoint_.config, family.num_mtp_layers_key);
+      config_mtp_layers_ = static_cast<int>(std::clamp<std::int64_t>(value.value_or(0), 0, kMaxCount));
+    }
+  }
+
+  /// The key that config.json has; where it has none, the one that is missed.
+  std::string_view num_experts_key() const {
+    const auto& keys = catalog_.family->num_experts_keys;
+    const auto found =
+        std::find_if(keys.begin(), keys.end(), [&](std::string_view key) { return config_integer(checkpoint_.config, key).has_value(); });
+    return found == keys.end() ? keys.front() : *found;
   }
 
   int positive_count(std::string_view key) {
     const auto value = config_integer(checkpoint_.config, key);
-    if (!value || *value < 1 || *value > 1'000'000) {
+    if (!value || *value < 1 || *value > kMaxCount) {
       problem("has no usable '" + std::string(key) + "', a number from 1 to 1000000, which the " + std::string(catalog_.family->name) +
               " family needs.");
       return 0;
@@ -105,6 +131,7 @@ class Builder {
 
   void add_tensor(std::uint32_t index) {
     const CheckpointTensor& tensor = checkpoint_.tensors[index];
+    if (scales_.is_scale.contains(index)) return;
     if (catalog_.family != nullptr) {
       for (const std::string_view ending : catalog_.family->derived) {
         if (tensor.name.ends_with(ending)) {
@@ -132,7 +159,7 @@ class Builder {
       entry.place = row.place;
       entry.vocabulary_rows = row.vocabulary_rows;
       entry.keep_f32 = row.keep_f32;
-      entry.optional = row.optional;
+      entry.optional = row.need == Need::kNever;
     } else {
       entry.place = place_of(tensor.name, name.layer);
       entry.vocabulary_rows = name.layer < 0 && counts_tokens(tensor.name, tensor.shape, vocab_size_);
@@ -149,6 +176,10 @@ class Builder {
     entry.tensor = index;
     entry.file = tensor.file;
     entry.begin = tensor.begin;
+    if (const auto scale = scales_.of_weight.find(index); scale != scales_.of_weight.end()) {
+      const CheckpointTensor& own = checkpoint_.tensors[scale->second];
+      entry.scale = ScaleLocation{own.dtype, own.shape, scale->second, own.file, own.begin};
+    }
     return entry;
   }
 
@@ -163,74 +194,152 @@ class Builder {
 
   void add_fused(std::uint32_t index, const FusedRow& row, int layer) {
     const CheckpointTensor& tensor = checkpoint_.tensors[index];
-    catalog_.layout = Layout::kFused;
     const std::uint64_t num_parts = row.roles.size();
-    if (tensor.shape.size() != 3 || tensor.shape[0] == 0 || tensor.shape[1] % num_parts != 0) {
-      problem("has shape " + to_string(tensor.shape) + ", but the fused layout needs [experts, " +
+    const std::size_t rank = row.per_expert ? 3 : 2;
+    if (row.per_expert) catalog_.layout = Layout::kFused;
+    if (tensor.shape.size() != rank || tensor.shape[0] == 0 || tensor.shape[rank - 2] % num_parts != 0) {
+      problem("has shape " + to_string(tensor.shape) + ", but the fused layout needs [" + (row.per_expert ? "experts, " : "") +
                   (num_parts == 1 ? std::string("rows") : std::to_string(num_parts) + " x rows") + ", columns].",
               tensor.name);
       return;
     }
-    if (tensor.shape[0] > 1'000'000) {
-      problem("has " + std::to_string(tensor.shape[0]) + " experts, but at most 1000000 are supported.", tensor.name);
+    if (scales_.of_weight.contains(index)) {
+      problems_.add({ErrorCode::kUnsupported, "is fused and block-scaled FP8, which this version reads per expert only.",
+                     checkpoint_.directory, 0, tensor.name});
       return;
     }
-    const int num_experts = static_cast<int>(tensor.shape[0]);
-    num_experts_seen_ = std::max(num_experts_seen_, num_experts);
-    if (catalog_.num_experts > 0 && num_experts != catalog_.num_experts) {
-      problem("holds " + std::to_string(num_experts) + " experts, but config.json says " + std::to_string(catalog_.num_experts) + ".",
-              tensor.name);
+    int num_experts = 1;
+    if (row.per_expert) {
+      if (tensor.shape[0] > kMaxCount) {
+        problem("has " + std::to_string(tensor.shape[0]) + " experts, but at most 1000000 are supported.", tensor.name);
+        return;
+      }
+      num_experts = static_cast<int>(tensor.shape[0]);
+      num_experts_seen_ = std::max(num_experts_seen_, num_experts);
+      if (catalog_.num_experts > 0 && num_experts != catalog_.num_experts) {
+        problem("holds " + std::to_string(num_experts) + " experts, but config.json says " + std::to_string(catalog_.num_experts) + ".",
+                tensor.name);
+      }
     }
-    const Shape shape{tensor.shape[1] / num_parts, tensor.shape[2]};
+    const Shape shape{tensor.shape[rank - 2] / num_parts, tensor.shape[rank - 1]};
     const std::uint64_t part_bytes = num_elements(shape) * size_bytes(tensor.dtype);
     for (int expert = 0; expert < num_experts; ++expert) {
       for (std::uint64_t part = 0; part < num_parts; ++part) {
         CatalogEntry entry = whole_tensor(index);
         entry.shape = shape;
         entry.begin = tensor.begin + (static_cast<std::uint64_t>(expert) * num_parts + part) * part_bytes;
-        add_entry({.layer = layer, .expert = expert, .role = std::string(row.roles[part])}, std::move(entry), tensor.name);
+        add_entry({.layer = layer, .expert = row.per_expert ? expert : -1, .role = std::string(row.roles[part])}, std::move(entry),
+                  tensor.name);
       }
     }
   }
 
   void check_counts() {
+    const std::string& directory = checkpoint_.directory;
     const auto found = catalog_.num_layers.find("model");
     const int seen = found == catalog_.num_layers.end() ? 0 : found->second;
-    if (config_layers_ > 0 && seen != config_layers_) {
-      problem("says '" + std::string(catalog_.family->num_layers_key) + "' is " + std::to_string(config_layers_) +
-              ", but the tensors have " + std::to_string(seen) + " layers.");
+    if (config_layers_ > 0 && seen == config_layers_ + config_mtp_layers_) {
+      catalog_.num_mtp_layers = config_mtp_layers_;
+      found->second = config_layers_;
+    } else if (config_layers_ > 0 && seen != config_layers_) {
+      std::string says = "says '" + std::string(catalog_.family->num_layers_key) + "' is " + std::to_string(config_layers_);
+      if (config_mtp_layers_ > 0) {
+        says += " and '" + std::string(catalog_.family->num_mtp_layers_key) + "' " + std::to_string(config_mtp_layers_);
+      }
+      problem(says + ", but the tensors have " + std::to_string(seen) + " layers.");
     }
     const int experts = catalog_.num_experts;
     if (experts > 0 && num_experts_seen_ != experts && catalog_.layout == Layout::kPerExpert) {
-      problem("says '" + std::string(catalog_.family->num_experts_key) + "' is " + std::to_string(experts) + ", but the tensors have " +
+      problem("says '" + std::string(num_experts_key()) + "' is " + std::to_string(experts) + ", but the tensors have " +
               std::to_string(num_experts_seen_) + " experts.");
     }
+    problems_.attempt([&] {
+      try {
+        catalog_.sparse_layers = sparse_layers(*catalog_.family, text_config(checkpoint_.config), config_layers_ + catalog_.num_mtp_layers);
+      } catch (const Error& error) {
+        throw Error(error.code(), error.problems().front().message, directory + "/config.json");
+      }
+    });
     counts_agree_ = problems_.empty();
   }
 
-  void check_required() {
+  bool stands_in(const TensorRow& row, int layer) const {
+    switch (row.layers) {
+      case Layers::kAll:
+        return true;
+      case Layers::kDense:
+        return !catalog_.sparse_layers[static_cast<std::size_t>(layer)];
+      case Layers::kSparse:
+        return catalog_.sparse_layers[static_cast<std::size_t>(layer)];
+      case Layers::kMtp:
+        return layer >= config_layers_;
+    }
+    return true;
+  }
+
+  bool is_needed(const TensorRow& row) const {
+    const Json& config = text_config(checkpoint_.config);
+    const Json* value = row.key.empty() ? nullptr : field(config, row.key);
+    const bool is_null = value == nullptr && config.is_object() && config.contains(std::string(row.key));
+    switch (row.need) {
+      case Need::kAlways:
+        return true;
+      case Need::kNever:
+        return row.role == "lm_head" && !tie_word_embeddings();
+      case Need::kUnlessFalse:
+        return value == nullptr || !value->is_boolean() || value->get<bool>();
+      case Need::kIfPositive:
+        return value != nullptr && value->is_number() && value->get<double>() > 0;
+      case Need::kIfNull:
+        return is_null;
+      case Need::kUnlessNull:
+        return !is_null;
+    }
+    return true;
+  }
+
+  /// Every tensor that the table and config.json ask for is there, and none in a layer that has no place for it.
+  void check_tensors() {
     // With wrong counts every layer beyond would be listed: the counts say it better.
     if (!counts_agree_) return;
-    const bool tied = tie_word_embeddings();
-    std::size_t num_missing = 0;
-    const auto require = [&](const TensorRow& row, int layer, int expert) {
-      const TensorKey key{.layer = layer, .expert = expert, .role = std::string(row.role)};
-      if (catalog_.entries.contains(key)) return;
-      if (++num_missing > kMaxListedProblems) return;
-      problem(row.role == "lm_head" ? "is missing, and config.json does not say tie_word_embeddings: true. The checkpoint is incomplete."
-                                    : "is missing. The checkpoint is incomplete; compare it with its source.",
-              tensor_name(catalog_.family, key));
+    const Family& family = *catalog_.family;
+    std::size_t num_problems = 0;
+    const auto add = [&](std::string message, const TensorKey& key) {
+      if (++num_problems <= kMaxListedProblems) problem(std::move(message), tensor_name(&family, key));
     };
-    for (const TensorRow& row : catalog_.family->tensors) {
-      if (row.optional && (row.role != "lm_head" || tied)) continue;
+    const int num_layers = config_layers_ + catalog_.num_mtp_layers;
+    for (const TensorRow& row : family.tensors) {
+      if (!is_needed(row)) continue;
       const bool per_layer = row.name.find(kLayerHolder) != std::string_view::npos;
       const bool per_expert = row.name.find(kExpertHolder) != std::string_view::npos;
-      for (int layer = per_layer ? 0 : -1; layer < (per_layer ? config_layers_ : 0); ++layer) {
-        for (int expert = per_expert ? 0 : -1; expert < (per_expert ? catalog_.num_experts : 0); ++expert) require(row, layer, expert);
+      for (int layer = per_layer ? 0 : -1; layer < (per_layer ? num_layers : 0); ++layer) {
+        if (per_layer && !stands_in(row, layer)) continue;
+        for (int expert = per_expert ? 0 : -1; expert < (per_expert ? catalog_.num_experts : 0); ++expert) {
+          const TensorKey key{.layer = layer, .expert = expert, .role = std::string(row.role)};
+          if (catalog_.entries.contains(key)) continue;
+          add(row.role == "lm_head" ? "is missing, and config.json does not say tie_word_embeddings: true. The checkpoint is incomplete."
+                                    : "is missing. The checkpoint is incomplete; compare it with its source.",
+              key);
+          if (num_problems > kMaxCountedProblems) break;
+        }
+        if (num_problems > kMaxCountedProblems) break;
       }
     }
-    if (num_missing > kMaxListedProblems) {
-      problem("names an architecture of which " + std::to_string(num_missing - kMaxListedProblems) + " more tensors are missing.");
+    for (const auto& [key, entry] : catalog_.entries) {
+      if (key.layer < 0) continue;
+      const TensorRow* row = find_row(family, key.role);
+      if (row == nullptr || stands_in(*row, key.layer)) continue;
+      add(row->layers == Layers::kMtp
+              ? "belongs to a layer of multi-token prediction, which layer " + std::to_string(key.layer) + " is not."
+              : "does not fit config.json, which says that layer " + std::to_string(key.layer) +
+                    (row->layers == Layers::kSparse ? " is dense." : " has experts."),
+          key);
+    }
+    if (num_problems > kMaxListedProblems) {
+      problem("names an architecture of which " +
+              (num_problems > kMaxCountedProblems ? "more than " + std::to_string(kMaxCountedProblems)
+                                                  : std::to_string(num_problems - kMaxListedProblems) + " more") +
+              " tensors are missing or out of place.");
     }
   }
 
@@ -244,7 +353,9 @@ class Builder {
   std::optional<std::int64_t> vocab_size_;
   std::unordered_map<std::string_view, const TensorRow*> rows_;
   std::unordered_map<std::string_view, const FusedRow*> fused_;
+  BlockScales scales_;
   int config_layers_ = 0;
+  int config_mtp_layers_ = 0;
   int num_experts_seen_ = 0;
   bool counts_agree_ = true;
   Catalog catalog_;

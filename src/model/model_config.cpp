@@ -1,14 +1,12 @@
 #include "moeweld/model/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/config_fields.h"
 
 namespace moeweld::model {
 namespace {
-
-constexpr double kDefaultTheta = 10000.0;
-constexpr double kMixtralTheta = 1'000'000.0;
 
 bool is_nested_rope(const Json& parameters) {
   if (!parameters.is_object()) return false;
@@ -62,7 +60,21 @@ Json plain_number(double value) {
   return value;
 }
 
-double default_rope_theta(const Json& config) { return text_field(config, "model_type") == "mixtral" ? kMixtralTheta : kDefaultTheta; }
+double default_rope_theta(const Json& config) {
+  const std::string model_type = text_field(config, "model_type");
+  if (model_type == "mixtral" || model_type == "phimoe") return 1e6;
+  if (model_type == "minimax_m2" || model_type == "minimax") return 5e6;
+  return 1e4;
+}
+
+void write_num_experts(Json& config, const Family& family) {
+  const auto& keys = family.num_experts_keys;
+  const auto found = std::find_if(keys.begin(), keys.end(), [&](std::string_view key) { return field(config, key) != nullptr; });
+  if (found == keys.end() || found == keys.begin()) return;
+  const Json value = *field(config, *found);
+  config.erase(std::string(*found));
+  config[std::string(keys.front())] = value;
+}
 
 Rope read_rope(const Json& config, double default_theta) {
   Rope rope;

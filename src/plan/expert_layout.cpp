@@ -34,7 +34,7 @@ struct RolePlace {
 
 std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const model::Family* family, model::Layout layout) {
   std::vector<OutputTensor> result;
-  if (layout == model::Layout::kPerExpert || family == nullptr || family->fused.empty()) {
+  if (family == nullptr || family->fused.empty() || (layout == model::Layout::kPerExpert && !family->always_fused)) {
     result.reserve(tensors.size());
     for (LogicalTensor& tensor : tensors) {
       std::string name = tensor.operation.name;
@@ -50,7 +50,7 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
   std::map<std::size_t, std::map<std::pair<int, std::size_t>, Operation>> parts;  // of that result, by expert and part
   for (LogicalTensor& tensor : tensors) {
     const auto place = places.find(tensor.key.role);
-    if (tensor.key.expert < 0 || place == places.end()) {
+    if (place == places.end()) {
       std::string name = tensor.operation.name;
       for (const model::TensorRow& row : family->fused_names) {
         if (row.role == tensor.key.role) name = with_layer(row.name, tensor.key.layer);
@@ -68,7 +68,8 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
   }
   for (const auto& [key, index] : fused_at) {
     OutputTensor& fused = result[index];
-    const std::size_t num_parts = family->fused[key.second].roles.size();
+    const model::FusedRow& row = family->fused[key.second];
+    const std::size_t num_parts = row.roles.size();
     auto& own = parts[index];
     fused.dtype = own.begin()->second.task.output_dtype;
     for (const auto& [place, operation] : own) {
@@ -83,7 +84,8 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
       fused.dtype = promote(fused.dtype, dtype);
     }
     const Shape matrix = own.begin()->second.task.shape;
-    fused.shape = {own.size() / num_parts, matrix.at(0) * num_parts, matrix.at(1)};
+    fused.shape = {matrix.at(0) * num_parts, matrix.at(1)};
+    if (row.per_expert) fused.shape.insert(fused.shape.begin(), own.size() / num_parts);
     for (auto& [place, operation] : own) {
       if (operation.task.shape != matrix) {
         throw Error(ErrorCode::kInvalidInput,

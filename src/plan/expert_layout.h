@@ -14,8 +14,9 @@ struct LogicalTensor {
   Operation operation;  ///< its name is the per-expert name
 };
 
-/// `tensors` in the order in which they are written. With kFused the experts' matrices of a layer become the family's fused tensors, and
-/// other tensors take the names that go with that layout. A fused tensor has one dtype, the promoted one of its parts.
+/// `tensors` in the order in which they are written. With kFused, and always for a family that knows nothing else, the experts' matrices of
+/// a layer become the family's fused tensors, and other tensors take the names that go with that layout. A fused tensor has one dtype, the
+/// promoted one of its parts.
 std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const model::Family* family, model::Layout layout);
 
 }  // namespace moeweld::plan

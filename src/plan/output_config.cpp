@@ -70,8 +70,8 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
   if (vocabulary_rows) set_where_it_is(config, "vocab_size", *vocabulary_rows);
   if (donor.catalog.family != nullptr) {
     config["tie_word_embeddings"] = !matching.has_head;
-    const double default_theta = donor.catalog.family->name == "mixtral" ? 1e6 : 1e4;
-    model::write_rope(config, model::read_rope(config, default_theta));
+    model::write_rope(config, model::read_rope(config, model::default_rope_theta(config)));
+    model::write_num_experts(config, *donor.catalog.family);
     if (donor.catalog.family->name == "mixtral") write_head_dim(config, donor.checkpoint->directory);
   }
   return config;

@@ -152,6 +152,9 @@ class Matcher {
         const int num_layers = slice.whole_model ? count : slice.num_layers;
         for (int i = 0; i < num_layers; ++i) match_layer(module, index, slice, prefix, i, num_layers, layers);
         matching_.num_layers = std::max(matching_.num_layers, slice.first_output_layer + num_layers);
+        // Layers of multi-token prediction come after the others; slices do not reach them.
+        const int num_mtp_layers = slice.whole_model ? inputs_[donor].catalog.num_mtp_layers : 0;
+        for (int i = count; i < count + num_mtp_layers; ++i) match_layer(module, index, slice, prefix, i, i + 1, layers);
       }
     }
     match_outside(module, index, module.slices.front(), Place::kBeforeLayers);
@@ -278,7 +281,11 @@ class Matcher {
     }
     const Module& module = modules_[static_cast<std::size_t>(role.module)];
     if (key.layer >= 0) {
-      if (!layers_used_[model].contains({role.prefix, key.layer})) return drop("its layer is in no slice");
+      if (!layers_used_[model].contains({role.prefix, key.layer})) {
+        const auto count = input.catalog.num_layers.find(role.prefix);
+        const bool is_mtp = input.catalog.num_mtp_layers > 0 && count != input.catalog.num_layers.end() && key.layer >= count->second;
+        return drop(is_mtp ? "layers of multi-token prediction are merged with whole models only" : "its layer is in no slice");
+      }
     } else {
       const Slice& slice = entry.place == Place::kAfterLayers ? module.slices.back() : module.slices.front();
       const bool in_slice =

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,19 @@
 #include "moeweld/model/tensor_key.h"
 
 namespace moeweld::model {
+
+/// Rows and columns that share one scale in block-scaled FP8.
+constexpr std::uint64_t kScaleBlock = 128;
+
+/// Where the scales of a block-scaled FP8 matrix are: [⌈rows/128⌉, ⌈columns/128⌉], one after the other, the last block of each row and
+/// column cut off. Value of an element: that of its FP8 code times the scale of its block.
+struct ScaleLocation {
+  DType dtype{};  ///< arithmetic; F32 as a rule
+  Shape shape;
+  std::uint32_t tensor = 0;  ///< index into Checkpoint::tensors
+  std::uint32_t file = 0;    ///< index into Checkpoint::files
+  std::uint64_t begin = 0;   ///< first byte in the file
+};
 
 /// One logical matrix: contiguous bytes of one file (a slice of a fused tensor, or a whole tensor).
 struct CatalogEntry {
@@ -25,6 +39,7 @@ struct CatalogEntry {
   bool vocabulary_rows = false;
   bool keep_f32 = false;
   bool optional = false;
+  std::optional<ScaleLocation> scale;  ///< block-scaled FP8: the codes alone are not the values
 };
 
 struct Catalog {
@@ -32,15 +47,22 @@ struct Catalog {
   Layout layout = Layout::kPerExpert;  ///< how the checkpoint stores its experts
   std::map<TensorKey, CatalogEntry> entries;
   std::vector<std::pair<std::string, std::string>> dropped;  ///< tensor name, reason: not carried over
-  /// Number of layers per layer prefix of names ("model" → 32; "model.encoder" → 12, "model.decoder" → 12).
+  /// Number of layers per layer prefix of names ("model" → 32; "model.encoder" → 12, "model.decoder" → 12), without MTP layers.
   std::map<std::string, int> num_layers;
   int num_experts = 0;
+  /// Layers of multi-token prediction in the tensors: their entries have the layers num_layers["model"] and up.
+  int num_mtp_layers = 0;
+  /// Families with experts: for each layer, MTP layers included, whether it has a router and experts.
+  std::vector<bool> sparse_layers;
+  bool tied_head = false;  ///< a table family without an lm_head of its own
+  bool has_block_scales = false;
 };
 
 /// Every tensor of the checkpoint is an entry (or part of several) or dropped with its reason. Without a table, or for tensors that a table
 /// does not know, names are matched one to one: the first ".<number>." is the layer; a later ".experts.<number>." is the expert.
-/// `architecture` overrides config.json's. Throws Error(kInvalidInput): config.json and tensors disagree on layers or experts, a fused
-/// tensor's shape does not divide, a required tensor is missing (all collected).
+/// `architecture` overrides config.json's. The scales of block-scaled FP8 (X.weight_scale_inv or X.scale beside X.weight) belong to their
+/// weight's entry. Throws Error(kInvalidInput): config.json and tensors disagree on layers or experts, a fused tensor's shape does not
+/// divide, a required tensor is missing, scales are missing or misshapen (all collected).
 Catalog make_catalog(const formats::Checkpoint& checkpoint, std::string_view architecture);
 
 /// "model.encoder" of "model.encoder.layers.3.fc1.weight", "h" of "h.3.ln_1.weight"; empty where there is no layer index.

@@ -8,6 +8,7 @@
 
 #include "moeweld/base/dtype.h"
 #include "moeweld/formats/json.h"
+#include "moeweld/model/family.h"
 
 namespace moeweld::model {
 
@@ -20,8 +21,10 @@ struct Rope {
   std::optional<double> partial_rotary_factor;  ///< transformers 5 keeps it inside rope_parameters
 };
 Rope read_rope(const Json& config, double default_theta);
-/// 1e6 for Mixtral, 1e4 elsewhere: what readers take when config.json says nothing.
+/// What readers take when config.json says nothing: 1e6 for Mixtral and PhiMoE, 5e6 for MiniMax M2, 1e4 elsewhere.
 double default_rope_theta(const Json& config);
+/// The number of experts under the family's first key: transformers 5 saves a Qwen3-MoE's as num_local_experts, which 4.57 does not read.
+void write_num_experts(Json& config, const Family& family);
 /// Writes the older form, which every reader understands, and removes rope_parameters. Nested rope_parameters (one per layer type) are left
 /// alone.
 void write_rope(Json& config, const Rope& rope);
