@@ -1,5 +1,6 @@
 #include "app/progress.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cstdio>
 
 #include "moeweld/base/text.h"
+#include "moeweld/dist/mpi_peers.h"
 #include "moeweld/formats/json.h"
 
 namespace moeweld::app {
@@ -19,10 +21,26 @@ constexpr auto kLogInterval = std::chrono::seconds(10);
 
 double gigabytes_per_second(std::uint64_t bytes, double seconds) { return seconds > 0 ? static_cast<double>(bytes) / 1e9 / seconds : 0; }
 
-std::string eta(double seconds) {
+std::string duration_text(double seconds) {
   const auto whole = std::llround(seconds);
   return whole >= 3600 ? fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
                        : fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+double fraction_of(std::uint64_t done, std::uint64_t total) {
+  return total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total);
+}
+
+/// Whether somebody looks at standard error as it is written. Launchers give ranks a pipe and pass on what comes out: where the launcher
+/// runs on this host, as our parent, its own standard error tells.
+bool is_watched() {
+  if (isatty(STDERR_FILENO) == 1) return true;
+  if (!dist::started_by_launcher()) return false;
+  const int descriptor = open(fmt::format("/proc/{}/fd/2", getppid()).c_str(), O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  const bool result = isatty(descriptor) == 1;
+  close(descriptor);
+  return result;
 }
 
 std::uint64_t peak_memory(const exec::MergeReport& report) {
@@ -33,44 +51,71 @@ std::uint64_t peak_memory(const exec::MergeReport& report) {
 
 }  // namespace
 
-ProgressPrinter::ProgressPrinter(std::uint64_t total_output_bytes, bool json, bool quiet)
-    : total_output_bytes_(total_output_bytes), json_(json), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressFigures progress_figures(std::span<const exec::Progress> ranks, double seconds) {
+  ProgressFigures result;
+  double slowest = 1;
+  int slowest_rank = 0;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const exec::Progress& progress = ranks[rank];
+    result.read_bytes += progress.read_bytes;
+    result.written_bytes += progress.written_bytes;
+    result.total_bytes += progress.total_written_bytes;
+    const double done = fraction_of(progress.written_bytes, progress.total_written_bytes);
+    if (done < slowest) {
+      slowest = done;
+      slowest_rank = static_cast<int>(rank);
+    }
+  }
+  result.fraction = fraction_of(result.written_bytes, result.total_bytes);
+  result.read_gb_per_s = gigabytes_per_second(result.read_bytes, seconds);
+  result.write_gb_per_s = gigabytes_per_second(result.written_bytes, seconds);
+  if (slowest > 0) result.eta_seconds = seconds * (1 - slowest) / slowest;
+  if (ranks.size() > 1) {
+    result.slowest_rank = slowest_rank;
+    result.slowest_behind = std::max(0.0, result.fraction - slowest);
+  }
+  return result;
+}
+
+std::string progress_text(const ProgressFigures& figures) {
+  std::string text = fmt::format("{:3.0f} %  {} of {} written   read {:.1f} GB/s  write {:.1f} GB/s   ETA {}", 100 * figures.fraction,
+                                 format_bytes(figures.written_bytes), format_bytes(figures.total_bytes), figures.read_gb_per_s,
+                                 figures.write_gb_per_s, figures.eta_seconds ? duration_text(*figures.eta_seconds) : "unknown");
+  // Ranks that are level have no slowest among them.
+  if (figures.slowest_rank && figures.slowest_behind >= 0.005)
+    text += fmt::format("   slowest rank {} (-{:.0f} %)", *figures.slowest_rank, 100 * figures.slowest_behind);
+  return text;
+}
+
+std::string progress_json(const ProgressFigures& figures) {
+  formats::Json json;
+  json["event"] = "progress";
+  json["fraction"] = figures.fraction;
+  json["read_bytes"] = figures.read_bytes;
+  json["written_bytes"] = figures.written_bytes;
+  json["total_bytes"] = figures.total_bytes;
+  json["read_gb_per_s"] = figures.read_gb_per_s;
+  json["write_gb_per_s"] = figures.write_gb_per_s;
+  json["eta_seconds"] = figures.eta_seconds ? formats::Json(*figures.eta_seconds) : formats::Json(nullptr);
+  if (figures.slowest_rank) {
+    json["slowest_rank"] = *figures.slowest_rank;
+    json["slowest_behind"] = figures.slowest_behind;
+  }
+  return json.dump();
+}
+
+ProgressPrinter::ProgressPrinter(bool json, bool quiet) : json_(json), quiet_(quiet), terminal_(is_watched()) {}
 
 ProgressPrinter::~ProgressPrinter() { finish(); }
 
-std::string ProgressPrinter::line(const exec::Progress& progress, double seconds) const {
-  const double fraction = progress.total_written_bytes == 0
-                              ? 1.0
-                              : static_cast<double>(progress.written_bytes) / static_cast<double>(progress.total_written_bytes);
-  const double share =
-      total_output_bytes_ == 0 ? 1.0 : static_cast<double>(progress.total_written_bytes) / static_cast<double>(total_output_bytes_);
-  const double scale = share > 0 ? 1.0 / share : 1.0;
-  const auto written = static_cast<std::uint64_t>(fraction * static_cast<double>(total_output_bytes_));
-  const double read_rate = gigabytes_per_second(static_cast<std::uint64_t>(static_cast<double>(progress.read_bytes) * scale), seconds);
-  const double write_rate = gigabytes_per_second(written, seconds);
-  const double left = fraction > 0 ? seconds * (1 - fraction) / fraction : 0;
-  if (json_) {
-    formats::Json json;
-    json["event"] = "progress";
-    json["fraction"] = fraction;
-    json["written_bytes"] = written;
-    json["total_bytes"] = total_output_bytes_;
-    json["read_gb_per_s"] = read_rate;
-    json["write_gb_per_s"] = write_rate;
-    json["eta_seconds"] = left;
-    return json.dump();
-  }
-  return fmt::format("{:3.0f} %  {} of {} written   read {:.1f} GB/s  write {:.1f} GB/s   ETA {}", 100 * fraction, format_bytes(written),
-                     format_bytes(total_output_bytes_), read_rate, write_rate, eta(left));
-}
-
-void ProgressPrinter::update(const exec::Progress& progress) {
+void ProgressPrinter::update(std::span<const exec::Progress> ranks) {
   if (quiet_) return;
   const auto now = std::chrono::steady_clock::now();
   const bool live = terminal_ && !json_;
   if (now - last_ < (live ? std::chrono::steady_clock::duration(kLiveInterval) : std::chrono::steady_clock::duration(kLogInterval))) return;
   last_ = now;
-  const std::string text = line(progress, std::chrono::duration<double>(now - start_).count());
+  const ProgressFigures figures = progress_figures(ranks, std::chrono::duration<double>(now - start_).count());
+  const std::string text = json_ ? progress_json(figures) : progress_text(figures);
   if (live) {
     fmt::print(stderr, "\r\033[K {}", text);
     live_ = true;

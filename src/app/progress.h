@@ -3,26 +3,41 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "moeweld/exec/execute.h"
 
 namespace moeweld::app {
 
-/// Rank 0's view, scaled to the whole: ranks have shares of equal cost. On a terminal one live line, four times a second; else a plain line
-/// at most every 10 s; as JSON one object a line.
+/// What the progress of all ranks comes to after so many seconds.
+struct ProgressFigures {
+  double fraction = 0;  ///< of the output's bytes that are written
+  std::uint64_t read_bytes = 0;
+  std::uint64_t written_bytes = 0;
+  std::uint64_t total_bytes = 0;
+  double read_gb_per_s = 0;
+  double write_gb_per_s = 0;
+  std::optional<double> eta_seconds;  ///< when the slowest rank will be done, if it keeps its pace; none before it wrote anything
+  std::optional<int> slowest_rank;    ///< none with one rank
+  double slowest_behind = 0;          ///< how much less of its share the slowest rank has written than all ranks of the whole
+};
+ProgressFigures progress_figures(std::span<const exec::Progress> ranks, double seconds);
+/// " 62 %  8.4 of 13.5 GB written   read 7.1 GB/s  write 1.8 GB/s   ETA 0:03   slowest rank 5 (-4 %)"
+std::string progress_text(const ProgressFigures& figures);
+std::string progress_json(const ProgressFigures& figures);
+
+/// On a terminal one live line, four times a second; else a plain line at most every 10 s; as JSON one object a line.
 class ProgressPrinter {
  public:
-  ProgressPrinter(std::uint64_t total_output_bytes, bool json, bool quiet);
+  ProgressPrinter(bool json, bool quiet);
   ~ProgressPrinter();
-  void update(const exec::Progress& progress);
+  void update(std::span<const exec::Progress> ranks);
   /// Ends the live line.
   void finish();
 
  private:
-  std::string line(const exec::Progress& progress, double seconds) const;
-
-  const std::uint64_t total_output_bytes_;
   const bool json_;
   const bool quiet_;
   const bool terminal_;

@@ -99,11 +99,12 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     if (options.verbose) fmt::print("{} threads per rank, {} vector instructions\n", run.threads, merge::active_simd_target());
     std::fflush(stdout);
   }
-  ProgressPrinter printer(plan.output_bytes(), options.log_json, !speaks);
-  const exec::MergeReport report = exec::execute(peers, storage, plan, schedule, options.output, run, [&](const exec::Progress& progress) {
-    stop_if_interrupted();
-    printer.update(progress);
-  });
+  ProgressPrinter printer(options.log_json, !speaks);
+  const exec::MergeReport report =
+      exec::execute(peers, storage, plan, schedule, options.output, run, [&](std::span<const exec::Progress> ranks) {
+        stop_if_interrupted();
+        printer.update(ranks);
+      });
   printer.finish();
   if (speaks)
     fmt::print("{}", options.log_json ? summary_json(report, plan.output_files.size(), options.output)

@@ -1,5 +1,7 @@
+#include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -14,6 +16,15 @@ namespace {
 class AnotherRankFailed : public Error {
  public:
   explicit AnotherRankFailed(int rank) : Error(ErrorCode::kPeerFailed, "rank " + std::to_string(rank) + " has left") {}
+};
+
+// What the boards of all ranks share.
+struct BoardState {
+  explicit BoardState(std::size_t num_ranks) : figures(num_ranks) {}
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<ProgressBoard::Figures> figures;
+  std::size_t num_finished = 0;
 };
 
 // Where the ranks meet. Every collective is one exchange: each rank leaves bytes, all wait, each reads, all wait.
@@ -48,6 +59,18 @@ class MeetingPoint {
     changed_.notify_all();
   }
 
+  void fail_if_left() {
+    const std::lock_guard lock(mutex_);
+    throw_if_left();
+  }
+
+  // The n-th board of the world, whoever asks first makes it.
+  std::shared_ptr<BoardState> board(std::size_t number) {
+    const std::lock_guard lock(mutex_);
+    while (boards_.size() <= number) boards_.push_back(std::make_shared<BoardState>(slots_.size()));
+    return boards_[number];
+  }
+
   struct Slot {
     const char* operation = "";
     std::vector<std::byte> bytes;
@@ -71,11 +94,54 @@ class MeetingPoint {
   }
 
   std::vector<Slot> slots_;
+  std::vector<std::shared_ptr<BoardState>> boards_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int num_waiting_ = 0;
   std::uint64_t generation_ = 0;
   std::optional<int> left_;
+};
+
+class ThreadBoard final : public ProgressBoard {
+ public:
+  ThreadBoard(MeetingPoint& meeting_point, std::shared_ptr<BoardState> state, int rank)
+      : meeting_point_(meeting_point), state_(std::move(state)), rank_(static_cast<std::size_t>(rank)) {}
+
+  void publish(const Figures& figures) override {
+    const std::lock_guard lock(state_->mutex);
+    state_->figures[rank_] = figures;
+  }
+
+  std::span<const Figures> collect() override {
+    if (rank_ != 0) return {};
+    const std::lock_guard lock(state_->mutex);
+    collected_ = state_->figures;
+    return collected_;
+  }
+
+  void finish(const Figures& figures, const std::function<void()>& while_waiting) override {
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->figures[rank_] = figures;
+      ++state_->num_finished;
+    }
+    state_->changed.notify_all();
+    while (rank_ == 0) {
+      {
+        std::unique_lock lock(state_->mutex);
+        if (state_->changed.wait_for(lock, kBoardPause, [&] { return state_->num_finished == state_->figures.size(); })) return;
+      }
+      meeting_point_.fail_if_left();
+      while_waiting();
+    }
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kBoardPause{50};
+  MeetingPoint& meeting_point_;
+  const std::shared_ptr<BoardState> state_;
+  const std::size_t rank_;
+  std::vector<Figures> collected_;
 };
 
 class ThreadPeer final : public Peers {
@@ -119,9 +185,14 @@ class ThreadPeer final : public Peers {
     meeting_point_.exchange(rank_, "barrier", {}, [](const auto&) {});
   }
 
+  std::unique_ptr<ProgressBoard> make_progress_board() override {
+    return std::make_unique<ThreadBoard>(meeting_point_, meeting_point_.board(num_boards_++), rank_);
+  }
+
  private:
   MeetingPoint& meeting_point_;
   int rank_;
+  std::size_t num_boards_ = 0;
 };
 
 }  // namespace

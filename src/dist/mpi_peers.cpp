@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "dist/mpi_call.h"
+#include "dist/mpi_progress_board.h"
 #include "moeweld/base/checked.h"
 
 namespace moeweld::dist {
@@ -65,6 +66,8 @@ class MpiPeers final : public Peers {
   }
 
   void barrier() override { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+
+  std::unique_ptr<ProgressBoard> make_progress_board() override { return make_mpi_progress_board(comm_); }
 
  private:
   void broadcast_pieces(std::span<std::byte> bytes, int root) {

@@ -60,6 +60,13 @@ void serialize(Archive& archive, RankOutcome& value) {
   archive(value.report, value.digests);
 }
 
+void finish_quietly(WorldProgress& progress) noexcept {
+  try {
+    progress.finish();
+  } catch (...) {  // the first error is the one to report
+  }
+}
+
 void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial,
                          const ExecuteOptions& options) {
   agree_on(peers, [&] {
@@ -68,6 +75,22 @@ void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& 
     storage.make_directories(partial);
     for (const plan::PlannedOutputFile& file : plan.output_files) storage.create_sized(partial + "/" + file.name, file.size_bytes);
     storage.sync_directory(partial);
+  });
+}
+
+/// An exchange that every rank ends by finishing the progress, however its own part went.
+std::vector<std::vector<std::byte>> exchange_finishing(Peers& peers, WorldProgress& progress,
+                                                       const std::function<std::vector<std::byte>()>& produce) {
+  return exchange(peers, [&] {
+    std::vector<std::byte> mine;
+    try {
+      mine = produce();
+    } catch (...) {
+      finish_quietly(progress);
+      throw;
+    }
+    progress.finish();
+    return mine;
   });
 }
 
@@ -88,18 +111,19 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   const std::string partial = partial_directory(output_directory);
   MergeReport report;
   create_output_files(peers, storage, plan, partial, options);
+  WorldProgress world_progress(peers, schedule, progress);
   try {
-    RankPipeline pipeline(storage, plan, options);
+    RankPipeline pipeline(storage, plan, options, world_progress);
     pipeline.slot_rows = prepare_slots(peers, storage, plan, options.io);
 
     auto stage = Clock::now();
     measure_shared(peers, schedule, pipeline);
-    const std::vector<std::vector<std::byte>> outcomes = exchange(peers, [&] {
+    const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
       measure_large(find_large(schedule, peers.rank(), pipeline), pipeline);
       pipeline.report.measure_seconds = seconds_since(stage);
       stage = Clock::now();
       RankOutcome outcome;
-      outcome.digests = run_main_pass(schedule.runs[static_cast<std::size_t>(peers.rank())], partial, pipeline, progress);
+      outcome.digests = run_main_pass(schedule.runs[static_cast<std::size_t>(peers.rank())], partial, pipeline);
       pipeline.report.merge_seconds = seconds_since(stage);
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
@@ -120,7 +144,9 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), output_directory, options);
     });
     report.publish_seconds = seconds_since(stage);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    // The same Error on every rank, so that all come to finish, unless the transport broke.
+    if (error.code() != ErrorCode::kPeerFailed) finish_quietly(world_progress);
     remove_partial(peers, storage, partial);
     throw;
   }

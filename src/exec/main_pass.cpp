@@ -23,15 +23,12 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 class MainPass {
  public:
-  MainPass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline, const ProgressCallback& progress)
+  MainPass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline)
       : runs_(runs),
         pipeline_(pipeline),
         plan_(pipeline.plan),
-        progress_(progress),
         units_(cut_units(plan_, runs, pipeline.sizes.slot_bytes)),
-        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {
-    for (const plan::FileRun& run : runs) state_.total_written_bytes += run.end - run.begin;
-  }
+        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {}
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, kReadAheadUnits);
@@ -42,7 +39,6 @@ class MainPass {
       Resident& resident = residents_.back();
       resident.pieces_left = resident.unit.pieces.size();
       pipeline_.report.read_bytes += resident.unit.read_bytes;
-      state_.read_bytes += resident.unit.read_bytes;
       pipeline_.look_at_values(resident.unit);
       for (std::size_t piece = 0; piece < units_[i].size(); ++piece) arrive(resident, piece);
       release_finished();
@@ -208,23 +204,17 @@ class MainPass {
     }
   }
 
-  void report_progress() {
-    if (!progress_) return;
-    state_.written_bytes = writer_.written_bytes();
-    progress_(state_);
-  }
+  void report_progress() { pipeline_.progress.update(pipeline_.report.read_bytes, writer_.written_bytes()); }
 
   const std::span<const plan::FileRun> runs_;
   RankPipeline& pipeline_;
   const plan::MergePlan& plan_;
-  const ProgressCallback& progress_;
   const std::vector<Unit> units_;
   WindowWriter writer_;
   std::deque<Resident> residents_;  // a deque: references stay valid at both ends
   std::vector<HeldPiece> held_;     // pieces of the one operation that is being held
   merge::PhasePartial partial_;     // of its current phase
   std::size_t header_run_ = 0;
-  Progress state_;
 };
 
 }  // namespace
@@ -247,9 +237,8 @@ void RankPipeline::look_at_values(const LoadedUnit& unit) {
   }
 }
 
-std::vector<RunDigests> run_main_pass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline,
-                                      const ProgressCallback& progress) {
-  MainPass pass(runs, directory, pipeline, progress);
+std::vector<RunDigests> run_main_pass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline) {
+  MainPass pass(runs, directory, pipeline);
   return pass.run();
 }
 

@@ -25,6 +25,7 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
         pipeline.method_of(operation), operation.task, decisions, phase,
         {.first_element = unit.front().first_element, .num_elements = unit.front().num_elements, .inputs = loaded.sources(0)}, partial);
     pipeline.slots.release(std::move(loaded.slot));
+    pipeline.progress.update(pipeline.report.read_bytes, 0);
   }
   return partial;
 }

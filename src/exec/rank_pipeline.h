@@ -6,16 +6,19 @@
 
 #include "exec/buffers.h"
 #include "exec/unit_reader.h"
+#include "exec/world_progress.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/merge/measure.h"
 
 namespace moeweld::exec {
 
 struct RankPipeline {
-  RankPipeline(Storage& file_storage, const plan::MergePlan& merge_plan, const ExecuteOptions& execute_options)
+  RankPipeline(Storage& file_storage, const plan::MergePlan& merge_plan, const ExecuteOptions& execute_options,
+               WorldProgress& world_progress)
       : storage(file_storage),
         plan(merge_plan),
         options(execute_options),
+        progress(world_progress),
         sizes(plan_buffers(merge_plan, execute_options.memory_limit_bytes, execute_options.threads)),
         slots(sizes.slot_bytes, sizes.num_slots),
         windows(sizes.window_bytes, sizes.num_windows),
@@ -24,6 +27,7 @@ struct RankPipeline {
   Storage& storage;
   const plan::MergePlan& plan;
   const ExecuteOptions& options;
+  WorldProgress& progress;
   BufferSizes sizes;
   BufferPool slots;
   BufferPool windows;

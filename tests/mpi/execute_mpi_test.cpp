@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <chrono>
+#include <thread>
+
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/merge/simd_target.h"
@@ -100,6 +103,28 @@ TEST(MergeOverMpi, RanksWithoutWorkTakePart) {
   }
 }
 
+TEST(MergeOverMpi, RankZeroHearsOfRanksThatStillWork) {
+  const auto peers = dist::make_mpi_peers();
+  if (peers->size() == 1) GTEST_SKIP() << "there is no other rank";
+  const SharedDirectory directory(*peers);
+  const plan::MergePlan plan = broadcast_plan(*peers, [&] {
+    return make_synthetic_plan(directory.path(), {{"huge", {4000, 1531}}, {"up", {300, 1531}}}, "linear", 2, false, {{"weight", 1}});
+  });
+  const auto storage = make_posix_storage();
+  const std::string seen = directory.path() + "/seen";
+  const exec::ProgressCallback callback = [&](std::span<const exec::Progress> ranks) {
+    const bool is_last = peers->rank() == peers->size() - 1;
+    while (is_last && !storage->exists(seen)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (peers->rank() != 0 || ranks[0].written_bytes != ranks[0].total_written_bytes) return;
+    const exec::Progress& last = ranks.back();
+    if (last.read_bytes != 0 && last.written_bytes < last.total_written_bytes && !storage->exists(seen)) storage->write_text(seen, "");
+  };
+  exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, callback);
+  if (peers->rank() == 0) {
+    EXPECT_TRUE(storage->exists(seen));
+  }
+}
+
 TEST(MergeOverMpi, AnErrorOfTheLastRankIsEveryonesError) {
   const auto peers = dist::make_mpi_peers();
   const SharedDirectory directory(*peers);
@@ -107,7 +132,7 @@ TEST(MergeOverMpi, AnErrorOfTheLastRankIsEveryonesError) {
     return make_synthetic_plan(directory.path(), {{"huge", {2000, 1531}}, {"up", {300, 1531}}}, "linear", 2, false, {{"weight", 1}});
   });
   const auto storage = make_posix_storage();
-  const exec::ProgressCallback fail = [&](const exec::Progress&) {
+  const exec::ProgressCallback fail = [&](std::span<const exec::Progress>) {
     if (peers->rank() == peers->size() - 1) throw Error(ErrorCode::kIo, "the network is gone", "somewhere");
   };
   expect_error(

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
+#include <chrono>
+#include <thread>
+
 #include "unit/expect_error.h"
 
 namespace moeweld::dist {
@@ -69,6 +72,22 @@ TEST(MpiPeers, WorkOverACommunicatorOfTheHostProgram) {
     EXPECT_EQ(ones[0], static_cast<std::uint64_t>(peers->size()));
   }
   MPI_Comm_free(&half);
+}
+
+TEST(MpiProgressBoard, RankZeroHearsTheLastFiguresOfAllAndNothingIsLeftOver) {
+  const auto peers = make_mpi_peers();
+  const auto rank = static_cast<std::uint64_t>(peers->rank());
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    const auto board = peers->make_progress_board();
+    // Far more than rank 0 looks at: what it has not asked for is left out, and no rank waits for it.
+    for (std::uint64_t i = 0; i < 1000; ++i) board->publish({i, rank});
+    if (rank == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    board->finish({round * 10 + rank, rank}, [] {});
+    const auto seen = board->collect();
+    ASSERT_EQ(seen.size(), rank == 0 ? static_cast<std::size_t>(peers->size()) : 0U);
+    for (std::uint64_t other = 0; other < seen.size(); ++other) EXPECT_EQ(seen[other], (ProgressBoard::Figures{round * 10 + other, other}));
+  }
+  peers->barrier();
 }
 
 }  // namespace

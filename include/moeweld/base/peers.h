@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moeweld/base/error.h"
+#include "moeweld/base/progress_board.h"
 
 namespace moeweld {
 
@@ -34,6 +35,9 @@ class Peers {
 
   /// Whether ranks of the same host are on this host: ranks per host, this rank among them. Never collective after construction.
   virtual int ranks_on_host() const = 0;
+
+  /// A board of this world; several may exist. Collective.
+  virtual std::unique_ptr<ProgressBoard> make_progress_board() = 0;
 };
 
 /// Ranks agree on the outcome of a phase: if any rank has problems, every rank throws the same Error (all problems in rank order, equal

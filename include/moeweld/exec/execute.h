@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,13 +29,16 @@ struct ExecuteOptions {
   std::string command_line;                   ///< for the manifest
 };
 
-/// How far this rank is; called from the pipeline's thread after every chunk. May be empty. Not collective.
+/// How far one rank is.
 struct Progress {
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
-  std::uint64_t total_written_bytes = 0;  ///< this rank's share
+  std::uint64_t total_written_bytes = 0;  ///< the rank's share
 };
-using ProgressCallback = std::function<void(const Progress&)>;
+/// Called from the pipeline's thread after every chunk, and on rank 0 while it waits for others that still work: there with the progress of
+/// all ranks in rank order (as of a moment ago), on the other ranks with their own alone. May be empty. What it throws ends the merge on
+/// all ranks. Must not call collectives.
+using ProgressCallback = std::function<void(std::span<const Progress> ranks)>;
 
 /// What one rank did.
 struct RankReport {

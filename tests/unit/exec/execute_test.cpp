@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "support/synthetic_plan.h"
 #include "unit/expect_error.h"
@@ -163,13 +165,66 @@ TEST_F(Execute, NoticesAnInputThatChangedAfterPlanning) {
 TEST_F(Execute, StopsWhereTheProgressCallbackThrows) {
   const plan::MergePlan plan = make_plan();
   run_thread_peers(2, [&](Peers& peers) {
-    const ProgressCallback interrupt = [&](const Progress&) {
+    const ProgressCallback interrupt = [&](std::span<const Progress>) {
       if (peers.rank() == 1) throw Error(ErrorCode::kInterrupted, "a signal asked to stop");
     };
     expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, interrupt); },
                  ErrorCode::kInterrupted, {"a signal asked to stop"});
   });
   EXPECT_FALSE(storage_->exists(directory_ / "out"));
+}
+
+/// Measured by all ranks together, and large enough for several units a rank.
+plan::MergePlan make_shared_plan(const std::string& directory) {
+  return make_synthetic_plan(directory, {{"huge", {2000, 1531}, DType::kBF16}}, "slerp", 2, true, {{"t", 0.4}});
+}
+
+TEST_F(Execute, RankZeroHearsOfRanksThatStillWork) {
+  const plan::MergePlan plan = make_plan();
+  std::atomic<bool> was_seen = false;
+  run_thread_peers(3, [&](Peers& peers) {
+    const ProgressCallback callback = [&](std::span<const Progress> ranks) {
+      if (peers.rank() != 0) {
+        ASSERT_EQ(ranks.size(), 1U);
+        while (peers.rank() == 2 && !was_seen) std::this_thread::yield();  // until rank 0 has seen that it lags
+        return;
+      }
+      ASSERT_EQ(ranks.size(), 3U);
+      std::uint64_t total = 0;
+      for (const Progress& progress : ranks) total += progress.total_written_bytes;
+      EXPECT_EQ(total, plan.output_bytes());
+      const auto is_done = [&](int rank) { return ranks[rank].written_bytes == ranks[rank].total_written_bytes; };
+      if (is_done(0) && is_done(1) && !is_done(2) && ranks[2].read_bytes > 0) was_seen = true;
+    };
+    execute(peers, *storage_, plan, plan::make_schedule(plan, 3), directory_ / "out", {}, callback);
+  });
+  EXPECT_TRUE(was_seen);
+}
+
+TEST_F(Execute, StopsDuringSharedMeasurements) {
+  const plan::MergePlan plan = make_shared_plan(directory_.path());
+  run_thread_peers(3, [&](Peers& peers) {
+    const ProgressCallback interrupt = [&](std::span<const Progress> ranks) {
+      EXPECT_EQ(ranks[0].written_bytes, 0U) << "the main pass has begun";
+      if (peers.rank() == 1) throw Error(ErrorCode::kInterrupted, "a signal asked to stop");
+    };
+    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 3), directory_ / "out", {}, interrupt); },
+                 ErrorCode::kInterrupted, {"a signal asked to stop"});
+  });
+}
+
+TEST_F(Execute, StopsWhileItWaitsForOtherRanks) {
+  const plan::MergePlan plan = make_plan();
+  std::atomic<bool> has_thrown = false;
+  run_thread_peers(2, [&](Peers& peers) {
+    const ProgressCallback interrupt = [&](std::span<const Progress> ranks) {
+      while (peers.rank() == 1 && !has_thrown) std::this_thread::yield();
+      if (peers.rank() == 0 && ranks[0].written_bytes == ranks[0].total_written_bytes && !has_thrown.exchange(true))
+        throw Error(ErrorCode::kInterrupted, "a signal asked to stop");
+    };
+    expect_error([&] { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, interrupt); },
+                 ErrorCode::kInterrupted, {"a signal asked to stop"});
+  });
 }
 
 TEST_F(Execute, RefusesAMemoryLimitThatIsTooSmallAndSaysWhatWouldDo) {
