@@ -21,6 +21,7 @@ void print_parameters(const std::vector<merge::ParameterRow>& rows, const char* 
 
 int run_methods() {
   for (const merge::MethodRow& row : merge::method_table()) {
+    if (row.internal) continue;
     fmt::print("{}  {}{}\n", row.name, row.title, row.inputs.base == merge::Base::kRequired ? "; needs a base_model" : "");
     print_parameters(row.shared_parameters, "shared");
     print_parameters(row.model_parameters, "per model");

@@ -38,6 +38,7 @@ void agree_on_plan(Peers& peers, const plan::MergePlan& plan) {
 std::vector<config::MethodInfo> method_infos() {
   std::vector<config::MethodInfo> result;
   for (const merge::MethodRow& row : merge::method_table()) {
+    if (row.internal) continue;
     config::MethodInfo info;
     info.name = row.name;
     for (const merge::ParameterRow& parameter : row.shared_parameters) info.parameters.push_back({std::string(parameter.name), false});

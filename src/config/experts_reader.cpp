@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "config/merge_reader.h"
+#include "config/recipe_reader.h"
 #include "config/yaml_document.h"
 #include "moeweld/base/text.h"
 
@@ -8,23 +9,14 @@ namespace moeweld::config {
 
 namespace {
 
-const std::vector<std::string> kTopKeys = {"base_model",
-                                           "experts",
-                                           "gate_mode",
-                                           "experts_per_token",
-                                           "shared_experts",
-                                           "architecture",
-                                           "dtype",
-                                           "layout",
-                                           "rope",
-                                           "moe_layers",
-                                           "recipe",
-                                           "copies",
-                                           "shards",
-                                           "ratio",
-                                           "published_scaling",
-                                           "attention_merge",
-                                           "name"};
+std::vector<std::string> top_keys() {
+  std::vector<std::string> keys = {"base_model",     "experts",      "gate_mode", "experts_per_token",
+                                   "shared_experts", "architecture", "dtype",     "layout",
+                                   "rope",           "moe_layers",   "name"};
+  keys.insert(keys.end(), recipe_keys().begin(), recipe_keys().end());
+  return keys;
+}
+
 const std::vector<std::string> kExpertKeys = {"source_model",       "positive_prompts", "negative_prompts", "positive_token_ids",
                                               "negative_token_ids", "noise_scale",      "residual_scale"};
 
@@ -44,7 +36,23 @@ constexpr GateName kGates[] = {
     {"router_input", GateMode::kRouterInput, false},
 };
 
+/// What `architecture` may be a prefix of, in this order, and the family it means: mergekit-moe's names, then the families' own.
+struct ArchitectureName {
+  std::string_view name;
+  const char* family;
+};
+constexpr ArchitectureName kArchitectures[] = {
+    {"mixtral", "mixtral"},     {"deepseek moe", "deepseek"}, {"qwen moe", "qwen2_moe"}, {"qwen3 moe", "qwen3_moe"},
+    {"qwen2_moe", "qwen2_moe"}, {"qwen3_moe", "qwen3_moe"},   {"deepseek", "deepseek"},  {"granitemoeshared", "granitemoeshared"},
+};
+
 constexpr std::int64_t kMostExperts = 65'536;
+
+template <typename T>
+struct Choice {
+  std::string_view name;
+  T value;
+};
 
 class ExpertsReader {
  public:
@@ -52,74 +60,90 @@ class ExpertsReader {
 
   MoeConfig read(const YAML::Node& root) {
     config_.line = line_of(root);
-    bool has_base = false;
-    bool has_gate = false;
-    int experts_line = 0;
-    int per_token_line = config_.line;
-    reader_.read_map(root, "the configuration", kTopKeys, [&](const std::string& key, const YAML::Node& value) {
-      const int line = line_of(value);
-      if (key == "base_model") {
-        has_base = true;
-        if (auto model = reader_.model(value, "base_model")) config_.base_model = std::move(*model);
-      } else if (key == "experts") {
-        experts_line = line;
-        read_experts(value);
-      } else if (key == "gate_mode") {
-        has_gate = true;
-        config_.gate_mode_line = line;
-        read_gate_mode(value);
-      } else if (key == "experts_per_token") {
-        per_token_line = line;
-        if (const auto count = reader_.integer(value, "experts_per_token", 1, kMostExperts))
-          config_.experts_per_token = static_cast<std::uint32_t>(*count);
-      } else if (key == "architecture") {
-        if (!value.IsNull()) read_architecture(value);
-      } else if (key == "dtype") {
-        if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
-      } else if (key == "layout") {
-        if (value.IsNull()) return true;
-        const auto name = reader_.text(value, "layout");
-        if (name == "per_expert")
-          config_.layout = Layout::kPerExpert;
-        else if (name == "fused")
-          config_.layout = Layout::kFused;
-        else if (name)
-          reader_.problem(line, "layout must be per_expert or fused, not '" + printable(*name, 60) + "'");
-      } else if (key == "shared_experts") {
-        const bool is_empty = value.IsNull() || (value.IsSequence() && value.size() == 0);
-        if (!is_empty) reader_.unsupported(line, "'shared_experts' come with a later version");
-      } else if (key == "rope") {
-        if (!value.IsScalar() || value.Scalar() != "keep") reader_.unsupported(line, "'rope' other than keep comes with a later version");
-      } else if (key == "moe_layers") {
-        if (!value.IsScalar() || value.Scalar() != "all")
-          reader_.unsupported(line, "'moe_layers' other than all come with a later version");
-      } else if (key == "recipe" || key == "copies" || key == "shards" || key == "ratio" || key == "published_scaling" ||
-                 key == "attention_merge") {
-        reader_.unsupported(line, "'" + key + "' (upcycling recipes) comes with a later version");
-      } else if (key == "name") {
-        reader_.note(line, "'name' has no effect: OUT names the result");
-      } else {
-        return false;
+    reader_.read_map(root, "the configuration", top_keys(),
+                     [&](const std::string& key, const YAML::Node& value) { return read_key(key, value); });
+    if (!has("base_model")) reader_.problem(config_.line, "'base_model' is missing: everything but the experts' FFN comes from it");
+    check_recipe(config_, reader_);
+    if (!has("experts") && !has("recipe"))
+      reader_.problem(config_.line, "'experts' is missing, and there is no 'recipe' that makes them from the base");
+    if (!has("gate_mode")) {
+      config_.gate_mode = has("recipe") ? GateMode::kRandom : GateMode::kHidden;
+      if (!has("recipe") && has("experts")) {
+        reader_.unsupported(config_.line_of("experts"),
+                            "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and "
+                            "cheap_embed are there");
       }
-      return true;
-    });
-    if (!has_base) reader_.problem(config_.line, "'base_model' is missing: everything but the experts' FFN comes from it");
-    if (experts_line == 0) reader_.problem(config_.line, "'experts' is missing");
-    if (!has_gate) {
-      config_.gate_mode_line = experts_line != 0 ? experts_line : config_.line;
-      reader_.unsupported(config_.gate_mode_line,
-                          "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and "
-                          "cheap_embed by positive_token_ids are there");
     }
-    if (!config_.experts.empty() && config_.experts_per_token > config_.experts.size()) {
-      reader_.problem(per_token_line, "experts_per_token is " + std::to_string(config_.experts_per_token) + ", but there are only " +
-                                          std::to_string(config_.experts.size()) + " experts");
+    const std::uint64_t num_experts = config_.num_experts();
+    if (num_experts != 0 && config_.experts_per_token > num_experts) {
+      reader_.problem(config_.line_of("experts_per_token"), "experts_per_token is " + std::to_string(config_.experts_per_token) +
+                                                                ", but there are only " + std::to_string(num_experts) + " experts");
     }
-    if (experts_line != 0 && is_gate_mode_known_) check_prompts(experts_line);
+    if (num_experts > kMostExperts) {
+      reader_.problem(config_.line_of("shards"),
+                      std::to_string(num_experts) + " experts are more than the " + std::to_string(kMostExperts) + " that are supported");
+    }
+    if (is_gate_mode_known_) check_prompts();
     return std::move(config_);
   }
 
  private:
+  bool has(const std::string& key) const { return config_.lines.contains(key); }
+
+  bool read_key(const std::string& key, const YAML::Node& value) {
+    config_.lines[key] = line_of(value);
+    if (std::find(recipe_keys().begin(), recipe_keys().end(), key) != recipe_keys().end()) {
+      read_recipe_key(key, value, reader_, config_.recipe);
+    } else if (key == "base_model") {
+      if (auto model = reader_.model(value, "base_model")) config_.base_model = std::move(*model);
+    } else if (key == "experts") {
+      if (!value.IsSequence() || value.size() == 0) {
+        reader_.problem(line_of(value), "'experts' must be a list of at least one expert");
+      } else {
+        config_.experts = read_experts(value, "an expert");
+      }
+    } else if (key == "shared_experts") {
+      read_shared_experts(value);
+    } else if (key == "gate_mode") {
+      read_gate_mode(value);
+    } else if (key == "experts_per_token") {
+      if (const auto count = reader_.integer(value, "experts_per_token", 1, kMostExperts))
+        config_.experts_per_token = static_cast<std::uint32_t>(*count);
+    } else if (key == "architecture") {
+      if (!value.IsNull()) read_architecture(value);
+    } else if (key == "dtype") {
+      if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
+    } else if (key == "layout") {
+      config_.layout = choose<Layout>(value, "layout", {{"per_expert", Layout::kPerExpert}, {"fused", Layout::kFused}});
+    } else if (key == "rope") {
+      config_.rope = choose<RopeChoice>(value, "rope",
+                                        {{"keep", RopeChoice::kKeep}, {"fold_theta", RopeChoice::kFoldTheta}, {"ntk", RopeChoice::kNtk}})
+                         .value_or(RopeChoice::kKeep);
+    } else if (key == "moe_layers") {
+      config_.moe_layers = read_moe_layers(value, reader_);
+    } else if (key == "name") {
+      reader_.note(line_of(value), "'name' has no effect: OUT names the result");
+    } else {
+      config_.lines.erase(key);
+      return false;
+    }
+    return true;
+  }
+
+  template <typename T>
+  std::optional<T> choose(const YAML::Node& node, const std::string& key, const std::vector<Choice<T>>& choices) {
+    if (node.IsNull()) return std::nullopt;
+    const auto name = reader_.text(node, key);
+    if (!name) return std::nullopt;
+    std::string all;
+    for (const Choice<T>& choice : choices) {
+      if (*name == choice.name) return choice.value;
+      all += (all.empty() ? "" : &choice == &choices.back() ? " or " : ", ") + std::string(choice.name);
+    }
+    reader_.problem(line_of(node), key + " must be " + all + ", not '" + printable(*name, 60) + "'");
+    return std::nullopt;
+  }
+
   void read_gate_mode(const YAML::Node& node) {
     const auto name = reader_.text(node, "gate_mode");
     is_gate_mode_known_ = name.has_value();
@@ -130,9 +154,8 @@ class ExpertsReader {
       if (*name != gate.name) continue;
       config_.gate_mode = gate.mode;
       if (!gate.implemented)
-        reader_.unsupported(
-            line_of(node),
-            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed by positive_token_ids are there");
+        reader_.unsupported(line_of(node),
+                            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed are there");
       return;
     }
     is_gate_mode_known_ = false;
@@ -145,29 +168,35 @@ class ExpertsReader {
     if (!name) return;
     std::string lower;
     for (const char c : *name) lower += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
-    config_.architecture = *name;
-    if (!lower.empty() && std::string_view("mixtral").starts_with(lower)) return;
-    for (const std::string_view known :
-         {"deepseek moe", "qwen moe", "qwen3 moe", "qwen2_moe", "qwen3_moe", "deepseek", "granitemoeshared"}) {
-      if (!lower.empty() && known.starts_with(lower)) {
-        reader_.unsupported(line_of(node), "architecture '" + *name + "' comes with a later version; mixtral is there");
-        return;
-      }
-    }
-    reader_.problem(line_of(node), "unknown architecture '" + printable(*name, 60) + "'; there is mixtral");
-  }
-
-  void read_experts(const YAML::Node& node) {
-    if (!node.IsSequence() || node.size() == 0) {
-      reader_.problem(line_of(node), "'experts' must be a list of at least one expert");
+    std::vector<std::string> names;
+    for (const ArchitectureName& known : kArchitectures) {
+      names.emplace_back(known.name);
+      if (lower.empty() || !known.name.starts_with(lower)) continue;
+      config_.architecture = known.family;
       return;
     }
+    const auto near = nearest(lower, names);
+    reader_.problem(line_of(node), "unknown architecture '" + printable(*name, 60) +
+                                       "'; there are mixtral, deepseek, qwen2_moe, qwen3_moe and granitemoeshared." +
+                                       (near ? " Did you mean '" + *near + "'?" : ""));
+  }
+
+  void read_shared_experts(const YAML::Node& node) {
+    if (node.IsNull()) return;
+    if (!node.IsSequence()) {
+      reader_.problem(line_of(node), "'shared_experts' must be a list of experts");
+      return;
+    }
+    config_.shared_experts = read_experts(node, "a shared expert");
+  }
+
+  std::vector<Expert> read_experts(const YAML::Node& node, const std::string& what) {
+    std::vector<Expert> result;
     for (const YAML::Node& element : node) {
       Expert expert;
       expert.line = line_of(element);
       bool has_source = false;
-      reader_.read_map(element, "an expert", kExpertKeys, [&](const std::string& key, const YAML::Node& value) {
-        const int line = line_of(value);
+      reader_.read_map(element, what, kExpertKeys, [&](const std::string& key, const YAML::Node& value) {
         if (key == "source_model") {
           has_source = true;
           if (auto model = reader_.model(value, "source_model")) expert.source_model = std::move(*model);
@@ -180,48 +209,37 @@ class ExpertsReader {
         } else if (key == "negative_token_ids") {
           expert.negative_token_ids = reader_.token_ids(value, "negative_token_ids");
         } else if (key == "noise_scale" || key == "residual_scale") {
-          if (value.IsNull()) return true;
-          const double neutral = key == "noise_scale" ? 0.0 : 1.0;
-          const auto scale = reader_.number(value, key);
-          if (scale && *scale != neutral) reader_.unsupported(line, "'" + key + "' comes with a later version");
+          if (!value.IsNull()) (key == "noise_scale" ? expert.noise_scale : expert.residual_scale) = reader_.number(value, key);
         } else {
           return false;
         }
         return true;
       });
-      if (element.IsMap() && !has_source) reader_.problem(expert.line, "an expert has no 'source_model'");
-      config_.experts.push_back(std::move(expert));
+      if (element.IsMap() && !has_source) reader_.problem(expert.line, what + " has no 'source_model'");
+      result.push_back(std::move(expert));
     }
+    return result;
   }
 
-  /// What is wrong with prompts in any version is said even where the gate mode itself is still to come.
-  void check_prompts(int experts_line) {
-    if (config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom ||
-        config_.gate_mode == GateMode::kOrthogonal)
-      return;
+  void check_prompts() {
+    if (!needs_prompts(config_.gate_mode)) return;
+    if (config_.experts.empty() && config_.recipe.copies != 0) {
+      reader_.problem(config_.line_of("gate_mode"),
+                      "this gate_mode makes router rows from prompts, and copies of the base have none; list 'experts' or use random");
+    }
     bool all_have_prompts = true;
-    bool any_text = false;
     for (const Expert& expert : config_.experts) {
-      if (expert.positive_token_ids.empty() && expert.positive_prompts.empty()) {
-        all_have_prompts = false;
-        reader_.problem(expert.line, "this expert has neither positive_prompts nor positive_token_ids, which its gate_mode needs");
-      }
-      any_text = any_text || (expert.positive_token_ids.empty() && !expert.positive_prompts.empty()) ||
-                 (expert.negative_token_ids.empty() && !expert.negative_prompts.empty());
+      if (!expert.positive_token_ids.empty() || !expert.positive_prompts.empty()) continue;
+      all_have_prompts = false;
+      reader_.problem(expert.line, "this expert has neither positive_prompts nor positive_token_ids, which its gate_mode needs");
     }
     const auto same = [&](const Expert& a, const Expert& b) {
       return a.positive_prompts == b.positive_prompts && a.negative_prompts == b.negative_prompts &&
              a.positive_token_ids == b.positive_token_ids && a.negative_token_ids == b.negative_token_ids;
     };
-    const bool identical =
-        config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(),
-                                                  [&](const Expert& expert) { return same(expert, config_.experts.front()); });
-    config_.identical_prompts = identical && all_have_prompts;
-    config_.experts_line = experts_line;
-    if (any_text && config_.gate_mode == GateMode::kCheapEmbed) {
-      reader_.unsupported(config_.gate_mode_line,
-                          "gate_mode cheap_embed by prompts comes with a later version, together with tokenizers; give positive_token_ids");
-    }
+    config_.identical_prompts = all_have_prompts && config_.experts.size() > 1 &&
+                                std::all_of(config_.experts.begin(), config_.experts.end(),
+                                            [&](const Expert& expert) { return same(expert, config_.experts.front()); });
   }
 
   YamlReader& reader_;
@@ -231,6 +249,8 @@ class ExpertsReader {
 };
 
 }  // namespace
+
+bool needs_prompts(GateMode mode) { return mode != GateMode::kRandom && mode != GateMode::kUniformRandom && mode != GateMode::kOrthogonal; }
 
 MoeConfig read_moe_config(const YAML::Node& root, YamlReader& reader) { return ExpertsReader(reader).read(root); }
 

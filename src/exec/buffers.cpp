@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exec/view_reader.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/execute.h"
@@ -20,11 +21,19 @@ constexpr std::size_t kWindows = 4;
 constexpr std::size_t kMostWindows = 16;
 constexpr std::size_t kFewestSlots = 3;
 
+/// Nodes of the trees; most operations read plain bytes and have none.
+std::uint64_t view_bytes(const plan::SourceView& view) {
+  std::uint64_t sum = view.children.size() * sizeof view;
+  for (const plan::SourceView& child : view.children) sum += view_bytes(child);
+  return sum;
+}
+
 std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
   std::uint64_t sum = 0;
   for (const plan::Operation& operation : plan.operations) {
     sum += sizeof operation + operation.name.size() + operation.sources.size() * sizeof(plan::SourceView) +
            operation.task.inputs.size() * (sizeof(merge::TaskInput) + 32) + operation.task.parameters.size() * sizeof(double) + 64;
+    for (const plan::SourceView& source : operation.sources) sum += view_bytes(source);
   }
   for (const plan::PlannedTensor& tensor : plan.tensors) sum += sizeof tensor + tensor.name.size() + 32;
   for (const plan::PlannedOutputFile& file : plan.output_files) sum += file.header.size();
@@ -41,6 +50,7 @@ struct Needs {
 Needs needs_of(const plan::MergePlan& plan, int threads) {
   Needs needs;
   std::uint64_t most_counts = 0;
+  std::uint64_t scratch_bytes = 0;
   for (const plan::Operation& operation : plan.operations) {
     // Every extent is widened to the direct I/O alignment at both ends.
     const std::uint64_t slop = (operation.sources.size() + 1) * 2 * kDirectAlignment;
@@ -51,11 +61,12 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
       most_counts = std::max<std::uint64_t>(most_counts, phase->num_counts);
     }
     elements = std::min(elements, operation.task.elements());
+    for (const plan::SourceView& source : operation.sources) scratch_bytes = std::max(scratch_bytes, view_scratch_bytes(source));
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes =
-      kProgramBytes + plan_memory_bytes(plan) + most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
+  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + scratch_bytes +
+                        most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
   return needs;
 }
 

@@ -6,8 +6,8 @@
 #include <deque>
 #include <limits>
 
+#include "exec/generated_rows.h"
 #include "moeweld/base/checked.h"
-#include "moeweld/base/random.h"
 
 namespace moeweld::exec {
 
@@ -15,8 +15,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Elements converted at a time when values are generated, not read.
-constexpr std::uint64_t kGeneratedElements = 1 << 15;
 constexpr std::size_t kReadAheadUnits = 3;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -128,23 +126,9 @@ class MainPass {
         copy(operation, elements, target);
         return;
       case plan::Operation::Kind::kRandomFill:
-        generate(operation, elements, target, [&](std::uint64_t first, std::span<double> values) {
-          const RandomStream stream{plan_.seed, operation.fill.stream};
-          if (operation.fill.distribution == plan::Operation::RandomFill::Distribution::kNormal) {
-            fill_normal(stream, operation.fill.first_index + first, values);
-            for (double& value : values) value *= operation.fill.scale;
-          } else {
-            for (std::size_t i = 0; i < values.size(); ++i) {
-              values[i] = (2.0 * static_cast<double>(uniform(stream, operation.fill.first_index + first + i)) - 1.0) * operation.fill.scale;
-            }
-          }
-        });
-        return;
+      case plan::Operation::Kind::kConstant:
       case plan::Operation::Kind::kSlot:
-        generate(operation, elements, target, [&](std::uint64_t first, std::span<double> values) {
-          const std::vector<double>& rows = pipeline_.slot_rows[operation.slot];
-          std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(first), values.size(), values.begin());
-        });
+        generate_rows(plan_, operation, pipeline_.slot_rows, elements, target);
         return;
     }
   }
@@ -161,24 +145,6 @@ class MainPass {
                   files[operation.sources[i].file].path, operation.name);
     }
     std::memcpy(target, elements.inputs[0], num_bytes);
-  }
-
-  /// Values made in float64 go through passthrough's conversion, so that there is one rounding code.
-  template <typename Fill>
-  void generate(const plan::Operation& operation, const merge::Elements& elements, std::byte* target, const Fill& fill) {
-    static const merge::MethodRow& passthrough = *merge::find_method("passthrough");
-    std::vector<double> values;
-    for (std::uint64_t done = 0; done < elements.num_elements; done += kGeneratedElements) {
-      values.resize(std::min(kGeneratedElements, elements.num_elements - done));
-      fill(elements.first_element + done, values);
-      merge::Task task;
-      task.shape = {values.size()};
-      task.output_dtype = operation.task.output_dtype;
-      task.inputs = {{DType::kF64, {std::numeric_limits<double>::quiet_NaN()}}};
-      const std::byte* input = reinterpret_cast<const std::byte*>(values.data());
-      merge::apply_elements(passthrough, task, {}, {.first_element = 0, .num_elements = values.size(), .inputs = std::span(&input, 1)},
-                            target + done * size_bytes(operation.task.output_dtype));
-    }
   }
 
   /// Writes the headers of this rank's runs that start a file, up to the run that holds (file, offset).
@@ -232,7 +198,7 @@ void RankPipeline::look_at_values(const LoadedUnit& unit) {
                   "holds " + std::to_string(count) + " values that are NaN or infinite (in elements " +
                       std::to_string(piece.first_element) + " to " + std::to_string(piece.first_element + piece.num_elements - 1) +
                       "), and --check-finite refuses them",
-                  plan.input_files[operation.sources[i].file].path, operation.name);
+                  plan.input_files[plan::first_leaf(operation.sources[i]).file].path, operation.name);
     }
   }
 }

@@ -77,6 +77,7 @@ std::string serialize_manifest(const Manifest& manifest) {
                {"config", manifest.config},
                {"inputs", Json::array()},
                {"files", Json::array()}};
+  if (!manifest.composition.empty()) json["composition"] = manifest.composition;
   for (const ManifestInput& input : manifest.inputs) {
     json["inputs"].push_back(
         {{"model", input.model}, {"path", input.path}, {"size_bytes", input.size_bytes}, {"modified_ns", input.modified_ns}});

@@ -73,6 +73,10 @@ std::string model_card(const plan::MergePlan& plan, const std::string& version) 
   card += "# " + printable(plan.title) + "\n\n";
   card += "Merged from existing models by moeweld " + version + ", without training.\n\n## Models\n\n";
   for (const plan::PlannedModel& model : plan.models) card += "- " + inline_code(model.reference) + "\n";
+  if (!plan.composition.empty()) {
+    card += "\n## What comes from where\n\n";
+    for (const std::string& line : plan.composition) card += "- " + inline_code(line) + "\n";
+  }
   const std::vector<std::string> methods = method_lines(plan);
   if (!methods.empty()) {
     card += "\n## Methods\n\n";

@@ -63,8 +63,8 @@ std::vector<double> prompt_direction(const std::vector<std::vector<std::int64_t>
 std::vector<double> cheap_embed(const plan::Slot& slot, EmbeddingRows& rows) {
   const std::size_t width = slot.shape.at(1);
   std::vector<double> result;
-  result.reserve(slot.shape.at(0) * width);
-  for (std::size_t expert = 0; expert < slot.shape.at(0); ++expert) {
+  result.reserve(slot.positive_ids.size() * width);
+  for (std::size_t expert = 0; expert < slot.positive_ids.size(); ++expert) {
     std::vector<double> row = prompt_direction(slot.positive_ids.at(expert), width, rows);
     if (expert < slot.negative_ids.size() && !slot.negative_ids[expert].empty()) {
       const std::vector<double> negative = prompt_direction(slot.negative_ids[expert], width, rows);
@@ -73,10 +73,21 @@ std::vector<double> cheap_embed(const plan::Slot& slot, EmbeddingRows& rows) {
     }
     result.insert(result.end(), row.begin(), row.end());
   }
+  fold_shared_rows(slot.num_shared, width, result);
   return result;
 }
 
 }  // namespace
+
+void fold_shared_rows(std::uint32_t num_shared, std::size_t width, std::vector<double>& rows) {
+  if (num_shared == 0) return;
+  const std::size_t first = rows.size() - num_shared * width;
+  std::vector<double> gate(width);
+  for (std::size_t i = first; i < rows.size(); ++i) gate[(i - first) % width] += rows[i] / num_shared;
+  make_unit(gate);
+  rows.resize(first);
+  rows.insert(rows.end(), gate.begin(), gate.end());
+}
 
 std::vector<std::vector<double>> prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, IoMode io) {
   if (plan.slots.empty()) return {};

@@ -14,4 +14,7 @@ namespace moeweld::exec {
 /// every rank. Rank 0 computes, since a slot's inputs are a few embedding rows. Collective; throws the same Error on every rank.
 std::vector<std::vector<double>> prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, IoMode io);
 
+/// Replaces the last `num_shared` rows by one, the gate of all shared experts together: their mean, made a unit vector.
+void fold_shared_rows(std::uint32_t num_shared, std::size_t width, std::vector<double>& rows);
+
 }  // namespace moeweld::exec

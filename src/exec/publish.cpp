@@ -51,6 +51,7 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   manifest.config = plan.config_text;
   manifest.command_line = options.command_line;
   manifest.seed = plan.seed;
+  manifest.composition = plan.composition;
   manifest.simd_target = merge::active_simd_target();
   for (const plan::PlannedInputFile& file : plan.input_files) {
     manifest.inputs.push_back({plan.models[file.model].reference, file.path, file.identity.size_bytes, file.identity.modified_ns});

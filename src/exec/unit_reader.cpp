@@ -9,7 +9,6 @@ namespace moeweld::exec {
 
 namespace {
 
-constexpr std::size_t kOpenFiles = 48;
 /// Neighbours closer than this are read together: one larger read costs less than two.
 constexpr std::uint64_t kJoinGapBytes = 32 * kKiB;
 
@@ -24,28 +23,9 @@ struct Range {
 
 }  // namespace
 
-InputFile& InputFiles::open(std::uint32_t file) {
-  if (const auto found = open_.find(file); found != open_.end()) return *found->second;
-  if (open_.size() >= kOpenFiles) {
-    open_.erase(order_.front());
-    order_.pop_front();
-  }
-  const plan::PlannedInputFile& planned = plan_.input_files[file];
-  std::unique_ptr<InputFile> opened = storage_.open_input(planned.path, mode_);
-  if (opened->identity() != planned.identity) {
-    throw Error(ErrorCode::kInvalidInput,
-                "the file changed between planning and reading: it had " + std::to_string(planned.identity.size_bytes) +
-                    " bytes, now it has " + std::to_string(opened->identity().size_bytes) +
-                    ", or it was written to in between. Run the merge again.",
-                planned.path);
-  }
-  order_.push_back(file);
-  return *open_.emplace(file, std::move(opened)).first->second;
-}
-
 UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
                        std::size_t read_ahead)
-    : plan_(plan), units_(units), files_(files), slots_(slots), read_ahead_(read_ahead), thread_([this] { run(); }) {}
+    : plan_(plan), units_(units), files_(files), views_(files), slots_(slots), read_ahead_(read_ahead), thread_([this] { run(); }) {}
 
 UnitReader::~UnitReader() {
   {
@@ -99,16 +79,25 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
   LoadedUnit loaded;
   loaded.pieces = unit;
   std::vector<Range> ranges;
+  std::size_t used = 0;
   for (const Piece& piece : unit) {
-    loaded.first_source.push_back(ranges.size());
+    loaded.first_source.push_back(loaded.data.size());
     for (const plan::SourceView& source : plan_.operations[piece.operation].sources) {
       const std::size_t size = size_bytes(source.dtype);
-      const std::uint64_t begin = source.begin + piece.first_element * size;
-      ranges.push_back({source.file, begin, begin + piece.num_elements * size, ranges.size(), size});
+      if (source.kind == plan::SourceView::Kind::kBytes) {
+        const std::uint64_t begin = source.begin + piece.first_element * size;
+        ranges.push_back({source.file, begin, begin + piece.num_elements * size, loaded.data.size(), size});
+        loaded.data.push_back(nullptr);
+        continue;
+      }
+      const std::uint64_t bytes = piece.num_elements * size;
+      if (used + bytes > slot.size()) throw Error(ErrorCode::kInternal, "a unit does not fit its input slot");
+      loaded.read_bytes += views_.read(source, piece.first_element, piece.num_elements, slot.data() + used);
+      loaded.data.push_back(slot.data() + used);
+      used += round_up(bytes, kDirectAlignment);
     }
   }
-  loaded.first_source.push_back(ranges.size());
-  loaded.data.resize(ranges.size());
+  loaded.first_source.push_back(loaded.data.size());
   std::sort(ranges.begin(), ranges.end(),
             [](const Range& a, const Range& b) { return std::tie(a.file, a.begin) < std::tie(b.file, b.begin); });
 
@@ -116,7 +105,6 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
   std::vector<std::uint64_t> rest(ranges.size() + 1);
   for (std::size_t i = ranges.size(); i-- > 0;) rest[i] = rest[i + 1] + ranges[i].end - ranges[i].begin + 2 * kDirectAlignment;
 
-  std::size_t used = 0;
   for (std::size_t first = 0; first < ranges.size();) {
     const bool misaligned = ranges[first].begin % ranges[first].element_size != 0;
     std::uint64_t end = ranges[first].end;

@@ -6,35 +6,18 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
 #include "exec/buffers.h"
+#include "exec/input_files.h"
 #include "exec/units.h"
+#include "exec/view_reader.h"
 #include "moeweld/storage/storage.h"
 
 namespace moeweld::exec {
-
-/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open. One thread at a
-/// time.
-class InputFiles {
- public:
-  InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode) {}
-
-  /// Throws Error(kInvalidInput) if size or modification time is no longer what the plan saw.
-  InputFile& open(std::uint32_t file);
-
- private:
-  Storage& storage_;
-  const plan::MergePlan& plan_;
-  IoMode mode_;
-  std::unordered_map<std::uint32_t, std::unique_ptr<InputFile>> open_;
-  std::deque<std::uint32_t> order_;
-};
 
 /// A unit with its data. Pointers point into `slot`.
 struct LoadedUnit {
@@ -68,6 +51,7 @@ class UnitReader {
   const plan::MergePlan& plan_;
   const std::span<const Unit> units_;
   InputFiles& files_;
+  ViewReader views_;
   BufferPool& slots_;
   const std::size_t read_ahead_;
   std::mutex mutex_;

@@ -25,7 +25,7 @@ void serialize(Archive& archive, PlannedModel& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, SourceView& value) {
-  archive(value.kind, value.dtype, value.file, value.begin, value.num_elements, value.children);
+  archive(value.kind, value.dtype, value.file, value.begin, value.num_elements, value.columns, value.first, value.children);
 }
 template <class Archive>
 void serialize(Archive& archive, Operation::RandomFill& value) {
@@ -33,11 +33,13 @@ void serialize(Archive& archive, Operation::RandomFill& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, Operation& value) {
-  archive(value.kind, value.name, value.tensor, value.offset_bytes, value.method, value.task, value.sources, value.fill, value.slot);
+  archive(value.kind, value.name, value.tensor, value.offset_bytes, value.method, value.task, value.sources, value.fill, value.repeat_rows,
+          value.constant, value.slot);
 }
 template <class Archive>
 void serialize(Archive& archive, Slot& value) {
-  archive(value.kind, value.name, value.shape, value.embedding, value.embedding_shape, value.positive_ids, value.negative_ids);
+  archive(value.kind, value.name, value.shape, value.embedding, value.embedding_shape, value.num_shared, value.positive_ids,
+          value.negative_ids);
 }
 template <class Archive>
 void serialize(Archive& archive, PlannedTensor& value) {
@@ -58,8 +60,8 @@ void serialize(Archive& archive, DroppedTensor& value) {
 template <class Archive>
 void serialize(Archive& archive, MergePlan& value) {
   archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files,
-          value.output_files, value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.notes,
-          value.warnings, value.base_models);
+          value.output_files, value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.composition,
+          value.notes, value.warnings, value.base_models);
 }
 
 std::uint64_t MergePlan::output_bytes() const {
@@ -71,9 +73,36 @@ std::uint64_t MergePlan::output_bytes() const {
 std::uint64_t MergePlan::input_bytes() const {
   std::uint64_t sum = 0;
   for (const Operation& operation : operations) {
-    for (const SourceView& source : operation.sources) sum += source.num_elements * size_bytes(source.dtype);
+    for (const SourceView& source : operation.sources) sum += read_bytes(source);
   }
   return sum;
+}
+
+std::uint64_t read_bytes(const SourceView& view) {
+  std::uint64_t sum = 0;
+  switch (view.kind) {
+    case SourceView::Kind::kBytes:
+      return view.num_elements * size_bytes(view.dtype);
+    case SourceView::Kind::kRows:
+    case SourceView::Kind::kColumns:
+      for (const SourceView& child : view.children) sum += read_bytes(child);
+      return sum;
+    case SourceView::Kind::kColumnSlice:
+      return read_bytes(view.children.at(0));
+    case SourceView::Kind::kRowSlice: {
+      const SourceView& child = view.children.at(0);
+      if (child.num_elements == 0) return 0;
+      return static_cast<std::uint64_t>(static_cast<double>(read_bytes(child)) * static_cast<double>(view.num_elements) /
+                                        static_cast<double>(child.num_elements));
+    }
+  }
+  return sum;
+}
+
+const SourceView& first_leaf(const SourceView& view) {
+  const SourceView* leaf = &view;
+  while (leaf->kind != SourceView::Kind::kBytes) leaf = &leaf->children.at(0);
+  return *leaf;
 }
 
 Destination destination(const MergePlan& plan, const Operation& operation) {

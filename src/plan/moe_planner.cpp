@@ -2,14 +2,21 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
 
 #include "moeweld/base/random.h"
 #include "moeweld/base/text.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/model/model_config.h"
+#include "plan/assembly_checks.h"
+#include "plan/assembly_family.h"
+#include "plan/assembly_recipe.h"
+#include "plan/attention_merge.h"
 #include "plan/auxiliary_files.h"
 #include "plan/expert_layout.h"
+#include "plan/expert_operations.h"
 #include "plan/input_models.h"
 
 namespace moeweld::plan {
@@ -18,198 +25,188 @@ namespace {
 
 using config::GateMode;
 using config::MoeConfig;
+using config::RecipeKind;
 using model::CatalogEntry;
 using model::TensorKey;
+using model::TensorRow;
 
-constexpr std::string_view kDenseFfn[] = {"mlp_gate_proj", "mlp_down_proj", "mlp_up_proj"};
-constexpr std::string_view kExpertFfn[] = {"expert_gate_proj", "expert_down_proj", "expert_up_proj"};
+std::optional<FfnMatrix> matrix_of(std::string_view role) {
+  for (const FfnMatrix matrix : {FfnMatrix::kGate, FfnMatrix::kUp, FfnMatrix::kDown}) {
+    if (role.ends_with(dense_role(matrix).substr(4))) return matrix;
+  }
+  return std::nullopt;
+}
+
+bool is_expert_role(std::string_view role) { return role.starts_with("expert_"); }
+bool is_shared_role(std::string_view role) { return role.starts_with("shared_"); }
+bool is_dense_ffn(std::string_view role) { return role.starts_with("mlp_"); }
 
 class AssemblyPlanner {
  public:
   AssemblyPlanner(const config::ConfigFile& file, const MoeConfig& config, ModelSource& models, const PlanOptions& options)
-      : file_(file), config_(config), models_(models), options_(options), family_(*model::find_family("MixtralForCausalLM")) {}
+      : file_(file), config_(config), models_(models), options_(options) {}
 
   MergePlan run() {
-    std::vector<config::ModelReference> references = {config_.base_model};
-    for (const config::Expert& expert : config_.experts) references.push_back(expert.source_model);
-    inputs_.emplace(references, models_, problems_);
+    read_models();
+    sparse_ = choose_sparse_layers(config_, num_layers(), file_.path, problems_);
+    family_ = choose_output_family(config_, *inputs_, options_.allow_crimes, file_.path, problems_);
     problems_.throw_if_any();
-    check_models();
-    check_degenerate();
+    expand();
+    check_assembly(assembly(), options_, problems_, plan_);
     problems_.throw_if_any();
 
     inputs_->list_files(std::vector<bool>(inputs_->all().size(), true), plan_);
+    if (config_.recipe.kind == RecipeKind::kBtx) {
+      problems_.attempt([&] { merged_ = merge_over_experts(file_, config_, *inputs_, base_dtype(), models_, options_, plan_); });
+      problems_.throw_if_any();
+    }
     std::vector<LogicalTensor> tensors = plan_tensors();
+    drop_the_rest();
     problems_.throw_if_any();
-    lay_out(arrange(std::move(tensors), &family_, layout()), options_, plan_);
+    lay_out(arrange(std::move(tensors), family_, layout()), options_, plan_);
     describe();
     return std::move(plan_);
   }
 
  private:
   const InputModel& base() const { return (*inputs_)[0]; }
-  const InputModel& source_of(std::size_t expert) const { return (*inputs_)[inputs_->index_of(config_.experts[expert].source_model)]; }
-  int num_layers() const {
-    const auto found = base().catalog.num_layers.find("model");
-    return found == base().catalog.num_layers.end() ? 0 : found->second;
+
+  void read_models() {
+    std::vector<config::ModelReference> references = {config_.base_model};
+    for (const config::Expert& expert : config_.experts) references.push_back(expert.source_model);
+    for (const config::Expert& expert : config_.shared_experts) references.push_back(expert.source_model);
+    inputs_.emplace(references, models_, problems_);
+    problems_.throw_if_any();
   }
+
+  int num_layers() const { return num_layers_of(base()); }
+  std::uint64_t hidden_size() const { return base().catalog.entries.at({-1, -1, "final_norm"}).shape.at(0); }
+  bool is_sparse(int layer) const { return sparse_[static_cast<std::size_t>(layer)]; }
 
   model::Layout layout() const {
     const config::Layout wanted = options_.layout.value_or(config_.layout.value_or(config::Layout::kPerExpert));
     return wanted == config::Layout::kFused ? model::Layout::kFused : model::Layout::kPerExpert;
   }
 
-  void problem(ErrorCode code, std::string message, int line = 0) {
-    problems_.add(Problem{code, std::move(message), file_.path, line, {}});
-  }
-
-  void check_models() {
-    for (std::size_t i = 0; i < inputs_->all().size(); ++i) {
-      const InputModel& input = (*inputs_)[i];
-      const std::string_view family = input.catalog.family == nullptr ? std::string_view() : input.catalog.family->name;
-      if (family != "llama" && family != "mistral") {
-        problem(family == "qwen2" || family == "qwen3" ? ErrorCode::kUnsupported : ErrorCode::kInvalidConfig,
-                "'" + input.label + "' is " + (input.architecture.empty() ? "of an unnamed architecture" : input.architecture) +
-                    "; a Mixtral is assembled from Llama or Mistral models" +
-                    (family.starts_with("qwen") ? ", other families come with a later version" : ""),
-                config_.line);
-      } else if (family != base().catalog.family->name && !options_.allow_crimes) {
-        problem(ErrorCode::kInvalidConfig,
-                "'" + base().label + "' is " + base().architecture + " and '" + input.label + "' is " + input.architecture +
-                    "; a mixture is made of models of one architecture (or use --allow-crimes)",
-                config_.line);
-      }
-      if (i == 0) continue;
-      const auto layers = input.catalog.num_layers.find("model");
-      const int count = layers == input.catalog.num_layers.end() ? 0 : layers->second;
-      if (count != num_layers()) {
-        problem(
-            ErrorCode::kInvalidInput,
-            "'" + base().label + "' has " + std::to_string(num_layers()) + " layers and '" + input.label + "' has " + std::to_string(count),
-            config_.line);
-      }
-      compare_vocabularies(input);
-    }
-  }
-
-  void compare_vocabularies(const InputModel& input) {
-    const auto find = [](const InputModel& model) {
-      const auto found = model.catalog.entries.find({-1, -1, "token_embedding"});
-      return found == model.catalog.entries.end() ? Shape{} : found->second.shape;
-    };
-    if (find(input) != find(base())) {
-      plan_.notes.push_back("'" + input.label + "' has a vocabulary of " + to_string(find(input)) + ", the base of " +
-                            to_string(find(base())) + ": only its FFN is used");
-    }
-  }
-
-  void check_degenerate() {
-    if (options_.allow_degenerate) return;
-    const bool all_same =
-        config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
-          return expert.source_model == config_.experts.front().source_model;
-        });
-    // A random router is there to be trained, and equal experts with it are sparse upcycling: said, not refused.
-    const bool to_be_trained = config_.gate_mode == GateMode::kRandom || config_.gate_mode == GateMode::kUniformRandom;
-    if (all_same && to_be_trained) {
-      plan_.warnings.push_back(
-          "all experts are the same model; before training the mixture computes what that model does, at a higher price");
-    } else if (all_same) {
-      problem(ErrorCode::kInvalidConfig,
-              "all experts are the same model, so the mixture computes what that model does at a higher price. If it is to be trained, use "
-              "--allow-degenerate.",
-              config_.experts_line != 0 ? config_.experts_line : config_.line);
-    }
-    if (config_.identical_prompts) {
-      problem(ErrorCode::kInvalidConfig,
-              "all experts have the same prompts, so the router cannot tell them apart. If the mixture is to be trained, use "
-              "--allow-degenerate.",
-              config_.experts_line);
-    }
-  }
-
-  DType output_dtype(const CatalogEntry& entry) const { return entry.keep_f32 ? DType::kF32 : config_.dtype.value_or(base_dtype(entry)); }
-
   /// "without it the base's": of the base's embedding, which every model has.
-  DType base_dtype(const CatalogEntry& entry) const {
+  DType base_dtype() const {
+    if (config_.dtype) return *config_.dtype;
     const auto found = base().catalog.entries.find({-1, -1, "token_embedding"});
-    return found == base().catalog.entries.end() ? entry.dtype : found->second.dtype;
+    return found == base().catalog.entries.end() ? base().catalog.entries.begin()->second.dtype : found->second.dtype;
+  }
+  DType output_dtype(const CatalogEntry& entry) const {
+    if (!is_arithmetic(entry.dtype)) return entry.dtype;
+    return entry.keep_f32 ? DType::kF32 : base_dtype();
   }
 
-  Operation take(const InputModel& input, const CatalogEntry& entry, std::string name) {
-    Operation operation;
-    operation.name = std::move(name);
-    operation.task.shape = entry.shape;
-    operation.task.output_dtype = is_arithmetic(entry.dtype) ? output_dtype(entry) : entry.dtype;
-    operation.task.inputs = {{entry.dtype, {std::numeric_limits<double>::quiet_NaN()}}};
-    operation.sources = {{.dtype = entry.dtype,
-                          .file = input.first_file + entry.file,
-                          .begin = entry.begin,
-                          .num_elements = num_elements(entry.shape),
-                          .children = {}}};
-    operation.kind = operation.task.output_dtype == entry.dtype ? Operation::Kind::kCopy : Operation::Kind::kMerge;
-    operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
-    return operation;
+  void expand() {
+    experts_ = expand_experts(config_, *inputs_, {.renormalises_top_k = true});
+    shared_ = expand_shared_experts(config_, *inputs_);
   }
 
-  static bool is_ffn(const std::string& role) { return std::find(std::begin(kDenseFfn), std::end(kDenseFfn), role) != std::end(kDenseFfn); }
-
-  void take_from_base(int layer, model::Place place, std::vector<LogicalTensor>& tensors) {
-    for (const model::TensorRow& row : family_.tensors) {
-      if (row.place != place || row.role == "router" || row.role.starts_with("expert_")) continue;
-      const TensorKey key{layer, -1, std::string(row.role)};
-      const auto found = base().catalog.entries.find(key);
-      if (found != base().catalog.entries.end()) tensors.push_back({key, take(base(), found->second, model::tensor_name(&family_, key))});
-    }
+  Assembly assembly() const {
+    return {.file = file_,
+            .config = config_,
+            .inputs = *inputs_,
+            .experts = experts_,
+            .shared = shared_,
+            .sparse_layers = sparse_,
+            .family = *family_};
   }
 
   std::vector<LogicalTensor> plan_tensors() {
     std::vector<LogicalTensor> tensors;
-    take_from_base(-1, model::Place::kBeforeLayers, tensors);
-    for (int layer = 0; layer < num_layers(); ++layer) {
-      take_from_base(layer, model::Place::kLayer, tensors);
-      tensors.push_back(router(layer));
-      for (std::size_t expert = 0; expert < config_.experts.size(); ++expert) {
-        for (std::size_t i = 0; i < std::size(kDenseFfn); ++i) add_expert(layer, expert, i, tensors);
+    for (const model::Place place : {model::Place::kBeforeLayers, model::Place::kLayer, model::Place::kAfterLayers}) {
+      const bool in_layers = place == model::Place::kLayer;
+      for (int layer = in_layers ? 0 : -1; layer < (in_layers ? num_layers() : 0); ++layer) {
+        bool experts_planned = false;
+        for (const TensorRow& row : family_->tensors) {
+          if (row.place != place) continue;
+          if (!is_expert_role(row.role)) {
+            plan_row(row, layer, tensors);
+          } else if (is_sparse(layer) && !std::exchange(experts_planned, true)) {
+            plan_experts(layer, tensors);
+          }
+        }
       }
     }
-    take_from_base(-1, model::Place::kAfterLayers, tensors);
-    drop_the_rest();
     return tensors;
   }
 
-  void add_expert(int layer, std::size_t expert, std::size_t matrix, std::vector<LogicalTensor>& tensors) {
-    const InputModel& input = source_of(expert);
-    const TensorKey source{layer, -1, std::string(kDenseFfn[matrix])};
-    const TensorKey key{layer, static_cast<int>(expert), std::string(kExpertFfn[matrix])};
-    const auto found = input.catalog.entries.find(source);
-    const auto own = base().catalog.entries.find(source);
-    if (found == input.catalog.entries.end()) return;  // the catalog has reported it
-    if (own != base().catalog.entries.end() && own->second.shape != found->second.shape) {
-      if (layer == 0) {
-        problem(ErrorCode::kInvalidInput,
-                "expert " + std::to_string(expert) + " ('" + input.label + "') has " + std::string(kDenseFfn[matrix]) + " of " +
-                    to_string(found->second.shape) + ", the base of " + to_string(own->second.shape) +
-                    "; experts must be as wide as the base",
-                config_.experts[expert].line);
+  void plan_row(const TensorRow& row, int layer, std::vector<LogicalTensor>& tensors) {
+    const TensorKey key{layer, -1, std::string(row.role)};
+    const std::string name = model::tensor_name(family_, key);
+    const bool sparse = layer >= 0 && is_sparse(layer);
+    if (row.role == "router") {
+      if (sparse) tensors.push_back({key, router(name, experts_.size() / router_repeat(), 0)});
+    } else if (row.role == "shared_expert_gate") {
+      if (sparse && !shared_.empty()) tensors.push_back({key, router(name, 1, config_.experts.size())});
+    } else if (is_shared_role(row.role)) {
+      if (sparse && !shared_.empty()) {
+        tensors.push_back({key, expert_operation(name, *matrix_of(row.role), shared_, *inputs_, layer, base_dtype(), 0, options_.seed)});
       }
-      return;
+    } else if (!is_dense_ffn(row.role) || !sparse) {
+      take(key, name, tensors);
     }
-    tensors.push_back({key, take(input, found->second, model::tensor_name(&family_, key))});
   }
 
-  LogicalTensor router(int layer) {
-    const TensorKey key{layer, -1, "router"};
-    const std::uint64_t experts = config_.experts.size();
-    const CatalogEntry& norm = base().catalog.entries.at({-1, -1, "final_norm"});
-    const std::uint64_t hidden = norm.shape.at(0);
+  /// From the base, or merged over the experts.
+  void take(const TensorKey& key, const std::string& name, std::vector<LogicalTensor>& tensors) {
+    if (const auto merged = merged_.find(key); merged != merged_.end()) {
+      Operation operation = std::move(merged->second);
+      operation.name = name;
+      tensors.push_back({key, std::move(operation)});
+      return;
+    }
+    const auto found = base().catalog.entries.find(key);
+    if (found != base().catalog.entries.end()) {
+      tensors.push_back({key, copy_operation(name, base(), found->second, output_dtype(found->second))});
+    } else if (family_->name == "qwen2_moe" && key.role.starts_with("attention_") && key.role.ends_with("_bias")) {
+      tensors.push_back({key, zero_bias(name, key)});
+    }
+  }
+
+  /// As long as the projection that it belongs to has rows.
+  Operation zero_bias(const std::string& name, const TensorKey& key) {
+    const TensorKey projection{key.layer, -1, key.role.substr(0, key.role.size() - 5)};
     Operation operation;
-    operation.name = model::tensor_name(&family_, key);
-    operation.task.shape = {experts, hidden};
-    operation.task.output_dtype = config_.dtype.value_or(base_dtype(norm));
+    operation.kind = Operation::Kind::kConstant;
+    operation.name = name;
+    operation.task.shape = {base().catalog.entries.at(projection).shape.at(0)};
+    operation.task.output_dtype = base_dtype();
+    has_zero_biases_ = true;
+    return operation;
+  }
+
+  void plan_experts(int layer, std::vector<LogicalTensor>& tensors) {
+    for (std::size_t expert = 0; expert < experts_.size(); ++expert) {
+      for (const TensorRow& row : family_->tensors) {
+        if (!is_expert_role(row.role)) continue;
+        TensorKey key{layer, static_cast<int>(expert), std::string(row.role)};
+        const std::uint64_t neuron_set = static_cast<std::uint64_t>(layer) * experts_.size() + expert;
+        Operation operation = expert_operation(model::tensor_name(family_, key), *matrix_of(row.role), std::span(&experts_[expert], 1),
+                                               *inputs_, layer, base_dtype(), neuron_set, options_.seed);
+        tensors.push_back({std::move(key), std::move(operation)});
+      }
+    }
+  }
+
+  /// Shards of one copy are chosen together: they have the copy's router row, one after the other.
+  std::uint64_t router_repeat() const { return config_.recipe.kind == RecipeKind::kFineGrained ? config_.recipe.shards : 1; }
+
+  /// `num_rows` rows of the gate mode's vectors from row `first_row` on; rows of routers are repeated.
+  Operation router(const std::string& name, std::uint64_t num_rows, std::uint64_t first_row) {
+    const std::uint64_t hidden = hidden_size();
+    const bool is_router = first_row == 0;
+    Operation operation;
+    operation.name = name;
+    operation.repeat_rows = is_router ? router_repeat() : 1;
+    operation.task.shape = {num_rows * operation.repeat_rows, hidden};
+    operation.task.output_dtype = base_dtype();
     if (config_.gate_mode == GateMode::kCheapEmbed) {
       operation.kind = Operation::Kind::kSlot;
       operation.slot = cheap_embed_slot(hidden);
+      operation.fill.first_index = first_row * hidden;
     } else {
       operation.kind = Operation::Kind::kRandomFill;
       operation.fill.stream = stream_id(operation.name);
@@ -217,7 +214,7 @@ class AssemblyPlanner {
       operation.fill.distribution = normal ? Operation::RandomFill::Distribution::kNormal : Operation::RandomFill::Distribution::kUniform;
       operation.fill.scale = normal ? 1.0 : 1.0 / std::sqrt(static_cast<double>(hidden));
     }
-    return {key, std::move(operation)};
+    return operation;
   }
 
   std::uint32_t cheap_embed_slot(std::uint64_t hidden) {
@@ -225,84 +222,127 @@ class AssemblyPlanner {
     const CatalogEntry& embedding = base().catalog.entries.at({-1, -1, "token_embedding"});
     Slot slot;
     slot.name = "router rows (cheap_embed)";
-    slot.shape = {config_.experts.size(), hidden};
+    slot.num_shared = static_cast<std::uint32_t>(has_shared_gate(*family_) ? config_.shared_experts.size() : 0);
+    slot.shape = {config_.experts.size() + (slot.num_shared == 0 ? 0 : 1), hidden};
     slot.embedding = {.dtype = embedding.dtype,
                       .file = base().first_file + embedding.file,
                       .begin = embedding.begin,
                       .num_elements = num_elements(embedding.shape),
                       .children = {}};
     slot.embedding_shape = embedding.shape;
-    for (const config::Expert& expert : config_.experts) {
-      for (const auto* prompts : {&expert.positive_token_ids, &expert.negative_token_ids}) {
-        for (const auto& prompt : *prompts) {
-          for (const std::int64_t id : prompt) {
-            if (static_cast<std::uint64_t>(id) < embedding.shape.at(0)) continue;
-            problem(ErrorCode::kInvalidConfig,
-                    "token id " + std::to_string(id) + " is beyond the base's vocabulary of " + std::to_string(embedding.shape.at(0)),
-                    expert.line);
-          }
-        }
-      }
-      slot.positive_ids.push_back(expert.positive_token_ids);
-      slot.negative_ids.push_back(expert.negative_token_ids);
+    for (const config::Expert& expert : config_.experts) add_prompts(expert, embedding.shape.at(0), slot);
+    if (slot.num_shared != 0) {
+      for (const config::Expert& expert : config_.shared_experts) add_prompts(expert, embedding.shape.at(0), slot);
     }
     plan_.slots.push_back(std::move(slot));
     return 0;
   }
 
+  void add_prompts(const config::Expert& expert, std::uint64_t vocabulary, Slot& slot) {
+    for (const auto* prompts : {&expert.positive_token_ids, &expert.negative_token_ids}) {
+      for (const auto& prompt : *prompts) {
+        for (const std::int64_t id : prompt) {
+          if (static_cast<std::uint64_t>(id) < vocabulary) continue;
+          problems_.add(Problem{ErrorCode::kInvalidConfig,
+                                "token id " + std::to_string(id) + " is beyond the base's vocabulary of " + std::to_string(vocabulary),
+                                file_.path,
+                                expert.line,
+                                {}});
+        }
+      }
+    }
+    if ((expert.positive_token_ids.empty() && !expert.positive_prompts.empty()) ||
+        (expert.negative_token_ids.empty() && !expert.negative_prompts.empty())) {
+      problems_.add(
+          Problem{ErrorCode::kUnsupported,
+                  "gate_mode cheap_embed by prompts comes with a later version, together with tokenizers; give positive_token_ids",
+                  file_.path,
+                  expert.line,
+                  {}});
+    }
+    slot.positive_ids.push_back(expert.positive_token_ids);
+    slot.negative_ids.push_back(expert.negative_token_ids);
+  }
+
+  bool is_used(std::size_t input, const std::vector<ExpertSource>& experts) const {
+    return std::any_of(experts.begin(), experts.end(), [&](const ExpertSource& expert) { return expert.model == input; });
+  }
+
+  /// Every tensor of every input is in the output or named with its reason.
   void drop_the_rest() {
     for (std::size_t i = 0; i < inputs_->all().size(); ++i) {
       const InputModel& input = (*inputs_)[i];
-      const bool is_expert = std::any_of(config_.experts.begin(), config_.experts.end(),
-                                         [&](const config::Expert& expert) { return expert.source_model == input.reference; });
+      const bool gives_ffn = is_used(i, experts_) || is_used(i, shared_);
       for (const auto& [name, reason] : input.catalog.dropped) {
         const formats::CheckpointTensor* tensor = input.checkpoint->find(name);
         plan_.dropped.push_back({input.label, name, tensor == nullptr ? 0 : num_elements(tensor->shape), reason});
       }
-      for (const auto& [key, entry] : input.catalog.entries) {
-        const bool ffn = is_ffn(key.role);
-        if (ffn ? is_expert : i == 0 && is_known(key.role)) continue;
-        const std::string name = model::tensor_name(input.catalog.family, key);
-        if (i == 0 && !ffn) {
-          problem(ErrorCode::kUnsupported, "tensor '" + printable(name) + "' of the base has no place in a Mixtral", config_.line);
-          continue;
-        }
-        plan_.dropped.push_back(
-            {input.label, name, num_elements(entry.shape), i == 0 ? "the experts bring their own FFN" : "experts give only their FFN"});
-      }
+      for (const auto& [key, entry] : input.catalog.entries) drop_unused(i, input, gives_ffn, key, entry);
     }
   }
 
-  bool is_known(const std::string& role) const {
-    return std::any_of(family_.tensors.begin(), family_.tensors.end(), [&](const model::TensorRow& row) { return row.role == role; });
+  /// Whether everything but the FFN comes from this input: the base, or whatever btx merges.
+  bool gives_the_rest(std::size_t input) const {
+    if (config_.recipe.kind != RecipeKind::kBtx) return input == 0;
+    if (is_used(input, experts_)) return true;
+    return input == 0 && merge::find_method(config_.recipe.attention_method)->inputs.base != merge::Base::kIgnored;
+  }
+
+  void drop_unused(std::size_t index, const InputModel& input, bool gives_ffn, const TensorKey& key, const CatalogEntry& entry) {
+    const bool ffn = is_dense_ffn(key.role);
+    const bool sparse = key.layer >= 0 && key.layer < num_layers() && is_sparse(key.layer);
+    const bool takes_ffn_of_expert = ffn && sparse;
+    if (takes_ffn_of_expert ? gives_ffn : gives_the_rest(index)) {
+      if (takes_ffn_of_expert || find_role(key.role)) return;
+      problems_.add(Problem{ErrorCode::kUnsupported,
+                            "tensor '" + printable(model::tensor_name(input.catalog.family, key)) + "' of '" + input.label +
+                                "' has no place in a " + title_of(*family_),
+                            file_.path,
+                            config_.line_of(index == 0 ? "base_model" : "experts"),
+                            {}});
+      return;
+    }
+    const char* reason = takes_ffn_of_expert                       ? "the experts bring their own FFN"
+                         : config_.recipe.kind == RecipeKind::kBtx ? "btx merges the experts' instead"
+                                                                   : "experts give only their FFN";
+    plan_.dropped.push_back({input.label, model::tensor_name(input.catalog.family, key), num_elements(entry.shape), reason});
+  }
+
+  bool find_role(const std::string& role) const {
+    return std::any_of(family_->tensors.begin(), family_->tensors.end(), [&](const TensorRow& row) { return row.role == role; });
   }
 
   void describe() {
-    plan_.title = "Mixtral of " + std::to_string(config_.experts.size()) + " experts around " + short_name(config_.base_model);
+    plan_.title = title_of(*family_) + " of " + std::to_string(experts_.size()) + " experts around " + short_name(config_.base_model);
     plan_.config_path = file_.path;
     plan_.config_text = file_.text;
     plan_.seed = options_.seed;
     for (const InputModel& input : inputs_->all()) plan_.base_models.push_back(input.label);
-    if ((config_.experts.size() & (config_.experts.size() - 1)) != 0) {
-      plan_.warnings.push_back(std::to_string(config_.experts.size()) +
-                               " experts are no power of two; older versions of llama.cpp cannot read such a Mixtral");
-    }
-    formats::Json config = model::mixtral_config(base().checkpoint->config, static_cast<int>(config_.experts.size()),
+    formats::Json config = model::mixtral_config(base().checkpoint->config, static_cast<int>(experts_.size()),
                                                  static_cast<int>(config_.experts_per_token), plan_.notes);
-    model::set_dtype(config, config_.dtype.value_or(base_dtype(base().catalog.entries.begin()->second)));
-    config["tie_word_embeddings"] = !base().catalog.entries.contains({-1, -1, "lm_head"});
+    config["intermediate_size"] = ffn_width((*inputs_)[experts_.front().model]) / experts_.front().num_shards;
+    model::set_dtype(config, base_dtype());
+    const TensorKey head{-1, -1, "lm_head"};
+    config["tie_word_embeddings"] = !(merged_.empty() ? base().catalog.entries.contains(head) : merged_.contains(head));
     plan_.auxiliary_files = auxiliary_files(*base().checkpoint, *base().checkpoint, options_);
     plan_.auxiliary_files.push_back(
         {.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
+    plan_.composition = composition_of(assembly());
+    if (has_zero_biases_) plan_.composition.push_back("q, k and v biases: zero, which " + base().label + " has not");
   }
 
   const config::ConfigFile& file_;
   const MoeConfig& config_;
   ModelSource& models_;
   const PlanOptions& options_;
-  const model::Family& family_;
+  const model::Family* family_ = nullptr;
   ProblemList problems_;
   std::optional<InputModels> inputs_;
+  std::vector<bool> sparse_;  ///< by layer
+  std::vector<ExpertSource> experts_;
+  std::vector<ExpertSource> shared_;
+  std::map<TensorKey, Operation> merged_;  ///< btx
+  bool has_zero_biases_ = false;
   MergePlan plan_;
 };
 

@@ -30,10 +30,30 @@ std::string_view kind_name(const Operation& operation) {
       return "copy";
     case Operation::Kind::kRandomFill:
       return "random";
+    case Operation::Kind::kConstant:
+      return "constant";
     case Operation::Kind::kSlot:
       return "slot";
   }
   return "unknown";
+}
+
+Json view_json(const SourceView& view) {
+  Json json;
+  if (view.kind == SourceView::Kind::kBytes) {
+    json["file"] = view.file;
+    json["begin"] = view.begin;
+  } else {
+    constexpr const char* kNames[] = {"bytes", "rows", "columns", "row_slice", "column_slice"};
+    json["view"] = kNames[static_cast<std::size_t>(view.kind)];
+    json["columns"] = view.columns;
+    if (view.kind == SourceView::Kind::kRowSlice || view.kind == SourceView::Kind::kColumnSlice) json["first"] = view.first;
+    json["of"] = Json::array();
+    for (const SourceView& child : view.children) json["of"].push_back(view_json(child));
+  }
+  json["elements"] = view.num_elements;
+  json["dtype"] = name(view.dtype);
+  return json;
 }
 
 Json operation_json(const MergePlan& plan, const Operation& operation) {
@@ -53,14 +73,11 @@ Json operation_json(const MergePlan& plan, const Operation& operation) {
     json["parameters"] = std::move(parameters);
     if (operation.task.base_index >= 0) json["base"] = operation.task.base_index;
   }
+  if (operation.kind == Operation::Kind::kConstant) json["value"] = operation.constant;
   if (operation.kind == Operation::Kind::kSlot) json["slot"] = plan.slots[operation.slot].name;
   Json sources = Json::array();
   for (std::size_t i = 0; i < operation.sources.size(); ++i) {
-    const SourceView& source = operation.sources[i];
-    Json entry;
-    entry["file"] = source.file;
-    entry["begin"] = source.begin;
-    entry["dtype"] = name(source.dtype);
+    Json entry = view_json(operation.sources[i]);
     if (operation.kind == Operation::Kind::kMerge) {
       const merge::MethodRow& method = merge::method_table()[operation.method];
       for (std::size_t j = 0; j < method.model_parameters.size() && j < operation.task.inputs[i].parameters.size(); ++j) {
@@ -106,6 +123,7 @@ std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint
         "; " + plural(schedule.measurements.size(), "tensor") + " measured by several ranks (at most " + std::to_string(most_ranks) + ")";
   }
   text += "\nrandom seed " + std::to_string(plan.seed) + "\n";
+  for (const std::string& line : plan.composition) text += printable(line, 500) + "\n";
   for (const Slot& slot : plan.slots) text += "open slot: " + slot.name + ", filled from tensor data before the first item\n";
 
   std::map<std::string, Aggregate> dropped;
@@ -161,6 +179,7 @@ void write_plan_json(std::ostream& out, const MergePlan& plan, const Schedule& s
     const char* actions[] = {"write", "copy", "drop"};
     return Json{{"name", file.name}, {"action", actions[static_cast<int>(file.action)]}, {"reason", file.reason}};
   });
+  write_list(out, "composition", plan.composition, [](const std::string& line) { return Json(line); });
   write_list(out, "notes", plan.notes, [](const std::string& note) { return Json(note); });
   write_list(out, "warnings", plan.warnings, [](const std::string& warning) { return Json(warning); });
   write_list(

@@ -31,7 +31,7 @@ bool needs_measuring(const Operation& operation) {
 
 std::uint64_t source_bytes(const Operation& operation) {
   std::uint64_t sum = 0;
-  for (const SourceView& source : operation.sources) sum += source.num_elements * size_bytes(source.dtype);
+  for (const SourceView& source : operation.sources) sum += read_bytes(source);
   return sum;
 }
 

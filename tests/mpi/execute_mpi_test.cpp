@@ -90,6 +90,20 @@ TEST(MergeOverMpi, RanksWithDifferentVectorUnitsGiveTheSameBytes) {
   merge::choose_simd_target(before);
 }
 
+TEST(MergeOverMpi, AssembliesGiveTheBytesOfOneRank) {
+  const auto peers = dist::make_mpi_peers();
+  const SharedDirectory directory(*peers);
+  const plan::MergePlan plan = broadcast_plan(*peers, [&] { return testing_support::make_assembly_plan(directory.path()); });
+  const auto storage = make_posix_storage();
+  exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, {});
+  if (peers->rank() != 0) return;
+  const std::vector<std::string> expected = expected_files(plan);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_TRUE(read_file(directory.path() + "/out/" + plan.output_files[i].name) == expected[i])
+        << plan.output_files[i].name << " differs";
+  }
+}
+
 TEST(MergeOverMpi, RanksWithoutWorkTakePart) {
   const auto peers = dist::make_mpi_peers();
   const SharedDirectory directory(*peers);

@@ -9,11 +9,14 @@
 #include <fstream>
 #include <limits>
 #include <random>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moeweld/base/random.h"
 #include "moeweld/formats/safetensors.h"
+#include "moeweld/merge/expert_variation.h"
 #include "moeweld/merge/measure.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/plan/merge_plan.h"
@@ -127,9 +130,74 @@ inline plan::MergePlan make_synthetic_plan(const std::string& directory, const s
   return plan;
 }
 
+/// One plan with everything that assemblies are made of: columns side by side with scales of their own, shards of rows and columns, neurons
+/// drawn anew, noise. Matrices have several blocks and rows of odd length.
+inline plan::MergePlan make_assembly_plan(const std::string& directory) {
+  using Kind = plan::SourceView::Kind;
+  const std::vector<SyntheticTensor> tensors = {{"joined", {600, 1531}}, {"stacked", {900, 701}}, {"redrawn", {700, 1531}},
+                                                {"plain", {300, 701}},   {"shard", {600, 510}},   {"other", {600, 1021}}};
+  plan::MergePlan plan = make_synthetic_plan(directory, tensors, "passthrough", 1, false, {});
+  const auto leaf = [&](std::size_t operation, std::uint64_t columns) {
+    plan::SourceView view = plan.operations[operation].sources[0];
+    view.columns = columns;
+    return view;
+  };
+  const auto node = [](Kind kind, std::vector<plan::SourceView> children, std::uint64_t rows, std::uint64_t columns, std::uint64_t first) {
+    plan::SourceView view;
+    view.kind = kind;
+    view.dtype = DType::kBF16;
+    view.columns = columns;
+    view.num_elements = rows * columns;
+    view.first = first;
+    view.children = std::move(children);
+    return view;
+  };
+  const plan::SourceView joined = node(Kind::kColumns, {leaf(4, 510), leaf(5, 1021)}, 600, 1531, 0);
+  const plan::SourceView shard = node(Kind::kColumnSlice, {leaf(0, 1531)}, 600, 510, 1000);
+  const plan::SourceView rest = node(Kind::kColumnSlice, {joined}, 600, 1021, 200);
+  const plan::SourceView stacked = node(Kind::kRows, {node(Kind::kRowSlice, {leaf(1, 701)}, 600, 701, 100), leaf(3, 701)}, 900, 701, 0);
+  const auto vary = [&](std::size_t index, plan::SourceView view, merge::ExpertVariation variation) {
+    plan::Operation& operation = plan.operations[index];
+    operation.sources = {std::move(view)};
+    operation.method = static_cast<std::uint32_t>(&merge::expert_variation() - merge::method_table().data());
+    operation.task.seed = 3;
+    merge::set_variation(variation, operation.task);
+  };
+  vary(0, joined,
+       {.axis = merge::NeuronAxis::kColumns,
+        .groups = {{.noise_scale = 0.1, .scale = 2, .num_neurons = 510}, {.noise_scale = 0, .scale = 1, .num_neurons = 1021}}});
+  vary(1, stacked, {.redrawn_ratio = 0.25, .neuron_set = 4, .groups = {{.num_neurons = 900}}});
+  vary(
+      2, plan.operations[2].sources[0],
+      {.axis = merge::NeuronAxis::kColumns, .redrawn_ratio = 0.5, .neuron_set = 9, .groups = {{.noise_scale = 0.01, .num_neurons = 1531}}});
+  plan.operations[4].sources = {shard};
+  plan.operations[5].sources = {rest};
+  return plan;
+}
+
 inline std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+/// Where one element of a view is: file and byte. By the definitions of the nodes, an element at a time.
+inline std::pair<std::uint32_t, std::uint64_t> place_of(const plan::SourceView& view, std::uint64_t element) {
+  using Kind = plan::SourceView::Kind;
+  if (view.kind == Kind::kBytes) return {view.file, view.begin + element * size_bytes(view.dtype)};
+  if (view.kind == Kind::kRowSlice) return place_of(view.children[0], view.first * view.columns + element);
+  const std::uint64_t row = element / view.columns;
+  std::uint64_t column = element % view.columns;
+  if (view.kind == Kind::kColumnSlice) return place_of(view.children[0], row * view.children[0].columns + view.first + column);
+  for (const plan::SourceView& child : view.children) {
+    if (view.kind == Kind::kRows) {
+      if (element < child.num_elements) return place_of(child, element);
+      element -= child.num_elements;
+    } else {
+      if (column < child.columns) return place_of(child, row * child.columns + column);
+      column -= child.columns;
+    }
+  }
+  throw std::runtime_error("no such element");
 }
 
 /// What the plan's output files must hold, computed tensor by tensor in memory without exec: whole tensor, measure_all, apply.
@@ -148,7 +216,11 @@ inline std::vector<std::string> expected_files(const plan::MergePlan& plan) {
     for (const plan::SourceView& source : operation.sources) {
       const std::size_t bytes = source.num_elements * size_bytes(source.dtype);
       aligned.emplace_back((bytes + 7) / 8);
-      if (bytes != 0) std::memcpy(aligned.back().data(), inputs[source.file].data() + source.begin, bytes);
+      for (std::uint64_t i = 0; i < source.num_elements; ++i) {
+        const auto [file, byte] = place_of(source, i);
+        std::memcpy(reinterpret_cast<std::byte*>(aligned.back().data()) + i * size_bytes(source.dtype), inputs[file].data() + byte,
+                    size_bytes(source.dtype));
+      }
     }
     for (const auto& data : aligned) pointers.push_back(reinterpret_cast<const std::byte*>(data.data()));
     const merge::Elements whole{.first_element = 0, .num_elements = operation.task.elements(), .inputs = pointers};

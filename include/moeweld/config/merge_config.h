@@ -2,6 +2,7 @@
 /// The YAML of mergekit-yaml's users, validated, as written: nothing resolved that needs a checkpoint.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -87,21 +88,63 @@ enum class GateMode : std::uint8_t { kRandom, kUniformRandom, kOrthogonal, kChea
 
 enum class Layout : std::uint8_t { kPerExpert, kFused };
 
+enum class RopeChoice : std::uint8_t { kKeep, kFoldTheta, kNtk };
+
+/// Which layers get experts: all, every `every`-th from `first` on, or those listed.
+struct MoeLayers {
+  enum class Kind : std::uint8_t { kAll, kEvery, kList };
+  Kind kind = Kind::kAll;
+  std::uint32_t every = 1;
+  std::uint32_t first = 0;
+  std::vector<std::uint32_t> list;
+};
+
+/// docs/configuration.md, "Upcycling".
+enum class RecipeKind : std::uint8_t { kNone, kSparseUpcycle, kFineGrained, kDropUpcycle, kBtx };
+
+struct Recipe {
+  RecipeKind kind = RecipeKind::kNone;
+  std::uint32_t copies = 0;  ///< of the base, where experts are not listed
+  std::uint32_t shards = 1;  ///< of each copy, fine_grained
+  double ratio = 0.5;        ///< drop_upcycle
+  bool published_scaling = false;
+  /// btx: how everything but the experts' FFN is merged over the experts.
+  std::string attention_method = "linear";
+  ParameterMap attention_parameters;
+};
+
 /// `experts:`, the form of mergekit-moe's users.
 struct MoeConfig {
   ModelReference base_model;
-  std::vector<Expert> experts;
+  std::vector<Expert> experts;  ///< empty: recipe.copies of the base
+  std::vector<Expert> shared_experts;
   GateMode gate_mode = GateMode::kHidden;
-  int gate_mode_line = 0;
   std::uint32_t experts_per_token = 2;
-  std::optional<std::string> architecture;
+  std::optional<std::string> architecture;  ///< name of a family: mixtral, deepseek, qwen2_moe, qwen3_moe, granitemoeshared
   std::optional<DType> dtype;
   std::optional<Layout> layout;
+  RopeChoice rope = RopeChoice::kKeep;
+  MoeLayers moe_layers;
+  Recipe recipe;
   /// Every expert has the same prompts, so their router rows would be the same: refused unless --allow-degenerate.
   bool identical_prompts = false;
-  int experts_line = 0;
-  int line = 0;
+  std::map<std::string, int> lines;  ///< of the top-level keys that are there
+  int line = 0;                      ///< of the configuration
+
+  /// Line of a top-level key, or of the configuration where the key is not there.
+  int line_of(const std::string& key) const {
+    const auto found = lines.find(key);
+    return found == lines.end() ? line : found->second;
+  }
+  /// Experts of the output: listed or copies, each cut in shards.
+  std::uint64_t num_experts() const {
+    const std::uint64_t whole = experts.empty() ? recipe.copies : experts.size();
+    return whole * recipe.shards;
+  }
 };
+
+/// Whether router rows are made from prompts.
+bool needs_prompts(GateMode mode);
 
 struct ConfigFile {
   std::string path;

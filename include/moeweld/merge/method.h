@@ -57,6 +57,8 @@ struct MethodRow {
   std::string_view title;
   std::string_view reference;
   InputRule inputs;
+  /// Made by planners alone (the variation of an assembly's experts): not a merge_method of configurations, not listed for users.
+  bool internal = false;
   std::vector<ParameterRow> shared_parameters;
   std::vector<ParameterRow> model_parameters;
 

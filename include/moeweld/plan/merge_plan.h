@@ -18,7 +18,7 @@
 
 namespace moeweld::plan {
 
-constexpr int kPlanSchemaVersion = 1;
+constexpr int kPlanSchemaVersion = 2;
 
 struct PlannedInputFile {
   std::string path;
@@ -31,17 +31,31 @@ struct PlannedModel {
   std::string directory;
 };
 
-/// How one logical input matrix is obtained. Today a run of bytes; the tree grows with later layouts (transpose, permute, block scales,
-/// LoRA): `kind` says which node this is and `children` what it is made of.
+/// How one logical input matrix is obtained: a small expression tree whose leaves are runs of bytes. Every node yields its elements in
+/// row-major order and in its own dtype; a child of another (narrower) type is converted. Nodes know nothing of each other, so that later
+/// ones (permuted rows, block scales, LoRA) compose with these. exec/view_reader.h evaluates them.
 struct SourceView {
-  enum class Kind : std::uint8_t { kBytes };
+  enum class Kind : std::uint8_t {
+    kBytes,        ///< a leaf: num_elements from byte `begin` of `file`
+    kRows,         ///< children one after the other: matrices of equal width, or vectors
+    kColumns,      ///< children side by side: matrices of equal height
+    kRowSlice,     ///< num_elements / columns rows of children[0], from row `first` on
+    kColumnSlice,  ///< `columns` columns of children[0], from column `first` on
+  };
   Kind kind = Kind::kBytes;
   DType dtype{};
   std::uint32_t file = 0;   ///< index into MergePlan::input_files
   std::uint64_t begin = 0;  ///< first byte in the file
   std::uint64_t num_elements = 0;
+  std::uint64_t columns = 0;  ///< length of a row; 0 for a leaf that is the whole source
+  std::uint64_t first = 0;    ///< of a slice
   std::vector<SourceView> children;
 };
+
+/// What evaluating the view reads from files: a slice of columns reads whole rows.
+std::uint64_t read_bytes(const SourceView& view);
+/// The leaf that holds the view's first element: what messages name.
+const SourceView& first_leaf(const SourceView& view);
 
 /// One logical matrix of the output and how its bytes come about.
 struct Operation {
@@ -49,6 +63,7 @@ struct Operation {
     kMerge,       ///< a method over sources[0..K)
     kCopy,        ///< the bytes of sources[0]; sources[1..] must hold the same bytes (non-arithmetic dtypes), else the merge fails by name
     kRandomFill,  ///< random numbers (router rows): fill
+    kConstant,    ///< every element is `constant` (biases that an output family has and a source has not)
     kSlot,        ///< rows of a slot that prepare fills
   };
   Kind kind = Kind::kMerge;
@@ -64,9 +79,11 @@ struct Operation {
     Distribution distribution = Distribution::kNormal;
     double scale = 1.0;  ///< N(0, scale²) or uniform in ±scale
     std::uint64_t stream = 0;
-    std::uint64_t first_index = 0;  ///< element i takes random number first_index + i
+    std::uint64_t first_index = 0;  ///< element i takes random number (or, for kSlot, element of the slot) first_index + i
   } fill;
-  std::uint32_t slot = 0;  ///< index into MergePlan::slots, for kSlot
+  std::uint64_t repeat_rows = 1;  ///< kRandomFill and kSlot: each row that is made stands so many times, one below the other
+  double constant = 0;            ///< for kConstant
+  std::uint32_t slot = 0;         ///< index into MergePlan::slots, for kSlot
 };
 
 /// What only tensor data can tell; filled by the collective prepare stage before the first item.
@@ -74,9 +91,10 @@ struct Slot {
   enum class Kind : std::uint8_t { kCheapEmbedRouter };
   Kind kind = Kind::kCheapEmbedRouter;
   std::string name;      ///< "router rows (cheap_embed)"
-  Shape shape;           ///< of the result, float64 row-major: [experts, hidden]
+  Shape shape;           ///< of the result, float64 row-major: [experts, hidden], with shared experts one more row: their gate's
   SourceView embedding;  ///< [vocabulary, hidden]
   Shape embedding_shape;
+  std::uint32_t num_shared = 0;  ///< the last of the experts below; the gate's row is the normalised mean of theirs
   std::vector<std::vector<std::vector<std::int64_t>>> positive_ids;  ///< [expert][prompt][id]
   std::vector<std::vector<std::vector<std::int64_t>>> negative_ids;
 };
@@ -128,6 +146,7 @@ struct MergePlan {
   std::vector<Slot> slots;
   std::vector<AuxiliaryFile> auxiliary_files;  ///< config.json, tokenizer files, …; index, manifest and README are the writer's
   std::vector<DroppedTensor> dropped;
+  std::vector<std::string> composition;  ///< assemblies: what comes from which model, a line each
   std::vector<std::string> notes;
   std::vector<std::string> warnings;
   std::vector<std::string> base_models;  ///< for the model card

@@ -10,5 +10,6 @@ MethodRow linear_row();
 MethodRow slerp_row();
 MethodRow task_arithmetic_row();
 MethodRow ties_row();
+MethodRow expert_variation_row();
 
 }  // namespace moeweld::merge

@@ -27,9 +27,9 @@ TEST(MoeConfig, ReadsExperts) {
   EXPECT_EQ(config.experts[1].source_model.path, "b");
   EXPECT_EQ(config.experts[1].line, 5);
   EXPECT_EQ(config.gate_mode, GateMode::kRandom);
-  EXPECT_EQ(config.gate_mode_line, 6);
+  EXPECT_EQ(config.line_of("gate_mode"), 6);
   EXPECT_EQ(config.experts_per_token, 1u);
-  EXPECT_EQ(config.architecture, "Mixtral");
+  EXPECT_EQ(config.architecture, "mixtral");
   EXPECT_EQ(config.dtype, DType::kBF16);
   EXPECT_EQ(config.layout, Layout::kFused);
 }
@@ -76,9 +76,6 @@ TEST(MoeConfig, RefusesGateModesOfALaterVersion) {
   }
   expect_unsupported(prompts, 3, {"no 'gate_mode'", "hidden"});
 }
-TEST(MoeConfig, RefusesCheapEmbedByTexts) {
-  expect_unsupported(embed("positive_prompts: [x]", "positive_prompts: [y]"), 2, {"cheap_embed by prompts", "positive_token_ids"});
-}
 TEST(MoeConfig, RefusesAnExpertWithoutPromptsWhereTheGateNeedsThem) {
   expect_refused(embed("positive_token_ids: [[1]]", "negative_token_ids: [[1]]"), 5, {"neither positive_prompts nor positive_token_ids"});
 }
@@ -99,18 +96,109 @@ TEST(MoeConfig, RefusesMoreExpertsPerTokenThanThereAre) {
 TEST(MoeConfig, RefusesAnUnknownLayout) {
   expect_refused(moe("gate_mode: random\nlayout: stacked\n"), 7, {"per_expert or fused", "'stacked'"});
 }
-TEST(MoeConfig, RefusesArchitectures) {
-  expect_unsupported(moe("gate_mode: random\narchitecture: qwen3_moe\n"), 7, {"qwen3_moe", "later version"});
-  expect_refused(moe("gate_mode: random\narchitecture: mixtrall\n"), 7, {"unknown architecture 'mixtrall'"});
-}
-TEST(MoeConfig, RefusesKeysOfALaterVersionByName) {
-  for (const char* entry :
-       {"shared_experts: [{source_model: a}]", "shared_experts: a", "rope: scale", "moe_layers: [1]", "copies: 4", "ratio: 2"}) {
-    const std::string text = entry;
-    expect_unsupported(moe("gate_mode: random\n" + text + "\n"), 7, {"'" + text.substr(0, text.find(':')) + "'", "later version"});
+TEST(MoeConfig, AnArchitectureIsAPrefixOfANameInAnyCase) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"m", "mixtral"},           {"Mixtral", "mixtral"},    {"DeepSeek MoE", "deepseek"},    {"deep", "deepseek"},
+      {"qwen", "qwen2_moe"},      {"QWEN MOE", "qwen2_moe"}, {"qwen2_moe", "qwen2_moe"},      {"qwen3", "qwen3_moe"},
+      {"qwen3_moe", "qwen3_moe"}, {"deepseek", "deepseek"},  {"Granite", "granitemoeshared"},
+  };
+  for (const auto& [written, family] : cases) {
+    EXPECT_EQ(read_moe(moe(std::string("gate_mode: random\narchitecture: ") + written + "\n")).architecture, family) << written;
   }
-  expect_unsupported(moe("    noise_scale: 0.1\ngate_mode: random\n"), 6, {"'noise_scale'"});
-  expect_unsupported(moe("    residual_scale: 0.5\ngate_mode: random\n"), 6, {"'residual_scale'"});
+}
+TEST(MoeConfig, RefusesUnknownArchitectures) {
+  expect_refused(moe("gate_mode: random\narchitecture: mixtrall\n"), 7, {"unknown architecture 'mixtrall'", "Did you mean 'mixtral'"});
+  expect_refused(moe("gate_mode: random\narchitecture: ''\n"), 7, {"unknown architecture ''"});
+}
+
+TEST(MoeConfig, ReadsScalesAndSharedExperts) {
+  const MoeConfig config =
+      read_moe(moe("    noise_scale: 0.1\n    residual_scale: -0.5\ngate_mode: random\nshared_experts:\n"
+                   "  - {source_model: c, positive_prompts: [x]}\n  - {source_model: d, noise_scale: 2}\n"));
+  EXPECT_FALSE(config.experts[0].noise_scale);
+  EXPECT_EQ(config.experts[1].noise_scale, 0.1);
+  EXPECT_EQ(config.experts[1].residual_scale, -0.5);
+  ASSERT_EQ(config.shared_experts.size(), 2u);
+  EXPECT_EQ(config.shared_experts[0].positive_prompts, std::vector<std::string>{"x"});
+  EXPECT_EQ(config.shared_experts[1].noise_scale, 2);
+  EXPECT_EQ(config.shared_experts[1].line, 11);
+}
+TEST(MoeConfig, RefusesSharedExpertsOfTheWrongForm) {
+  expect_refused(moe("gate_mode: random\nshared_experts: a\n"), 7, {"'shared_experts' must be a list"});
+  expect_refused(moe("gate_mode: random\nshared_experts:\n  - {noise_scale: 1}\n"), 8, {"a shared expert has no 'source_model'"});
+}
+
+TEST(MoeConfig, ReadsRope) {
+  EXPECT_EQ(read_moe(moe()).rope, RopeChoice::kKeep);
+  EXPECT_EQ(read_moe(moe("gate_mode: random\nrope: fold_theta\n")).rope, RopeChoice::kFoldTheta);
+  EXPECT_EQ(read_moe(moe("gate_mode: random\nrope: ntk\n")).rope, RopeChoice::kNtk);
+  expect_refused(moe("gate_mode: random\nrope: scale\n"), 7, {"rope must be keep, fold_theta or ntk", "'scale'"});
+}
+
+TEST(MoeConfig, ReadsWhichLayersBecomeSparse) {
+  EXPECT_EQ(read_moe(moe()).moe_layers.kind, MoeLayers::Kind::kAll);
+  const MoeLayers every = read_moe(moe("gate_mode: random\nmoe_layers: {every: 2, first: 1}\n")).moe_layers;
+  EXPECT_EQ(every.kind, MoeLayers::Kind::kEvery);
+  EXPECT_EQ(every.every, 2u);
+  EXPECT_EQ(every.first, 1u);
+  EXPECT_EQ(read_moe(moe("gate_mode: random\nmoe_layers: {every: 3}\n")).moe_layers.first, 0u);
+  const MoeLayers list = read_moe(moe("gate_mode: random\nmoe_layers: [1, 3]\n")).moe_layers;
+  EXPECT_EQ(list.kind, MoeLayers::Kind::kList);
+  EXPECT_EQ(list.list, (std::vector<std::uint32_t>{1, 3}));
+}
+TEST(MoeConfig, RefusesMoeLayersOfTheWrongForm) {
+  expect_refused(moe("gate_mode: random\nmoe_layers: some\n"), 7, {"moe_layers must be all"});
+  expect_refused(moe("gate_mode: random\nmoe_layers: []\n"), 7, {"moe_layers must be all"});
+  expect_refused(moe("gate_mode: random\nmoe_layers: {first: 1}\n"), 7, {"no 'every'"});
+  expect_refused(moe("gate_mode: random\nmoe_layers: {every: 0}\n"), 7, {"every must be a whole number from 1"});
+  expect_refused(moe("gate_mode: random\nmoe_layers: [-1]\n"), 7, {"a layer of moe_layers must be a whole number from 0"});
+  expect_refused(moe("gate_mode: random\nmoe_layers: {every: 2, last: 1}\n"), 7, {"'last'"});
+}
+
+TEST(Recipe, ABaseAndARecipeAreEnoughAndGatesAreRandom) {
+  const MoeConfig config = read_moe("base_model: base\nrecipe: sparse_upcycle\ncopies: 8\n");
+  EXPECT_EQ(config.recipe.kind, RecipeKind::kSparseUpcycle);
+  EXPECT_EQ(config.num_experts(), 8u);
+  EXPECT_EQ(config.gate_mode, GateMode::kRandom);
+  EXPECT_EQ(config.line_of("recipe"), 2);
+  EXPECT_EQ(read_moe("base_model: base\nrecipe: sparse_upcycle\ncopies: 8\ngate_mode: uniform_random\n").gate_mode,
+            GateMode::kUniformRandom);
+}
+TEST(Recipe, ReadsItsKeys) {
+  const MoeConfig fine = read_moe("base_model: b\nrecipe: fine_grained\ncopies: 4\nshards: 8\npublished_scaling: true\n");
+  EXPECT_EQ(fine.num_experts(), 32u);
+  EXPECT_TRUE(fine.recipe.published_scaling);
+  const MoeConfig drop = read_moe("base_model: b\nrecipe: drop_upcycle\ncopies: 4\n");
+  EXPECT_EQ(drop.recipe.ratio, 0.5);
+  EXPECT_EQ(read_moe("base_model: b\nrecipe: drop_upcycle\ncopies: 4\nratio: 0.25\n").recipe.ratio, 0.25);
+  const std::string btx = "base_model: b\nexperts: [{source_model: x}, {source_model: y}]\nrecipe: btx\n";
+  EXPECT_EQ(read_moe(btx).recipe.attention_method, "linear");
+  EXPECT_EQ(read_moe(btx + "attention_merge: task_arithmetic\n").recipe.attention_method, "task_arithmetic");
+  const MoeConfig parameters = read_moe(btx + "attention_merge: {merge_method: slerp, parameters: {t: 0.3}}\n");
+  EXPECT_EQ(parameters.recipe.attention_method, "slerp");
+  ASSERT_EQ(parameters.recipe.attention_parameters.size(), 1u);
+  EXPECT_EQ(parameters.recipe.attention_parameters[0].name, "t");
+}
+TEST(Recipe, RefusesWhatDoesNotFitIt) {
+  expect_refused("base_model: b\nrecipe: upcycle\ncopies: 2\n", 2, {"unknown recipe 'upcycle'", "drop_upcycle"});
+  expect_refused("base_model: b\nrecipe: sparse_upcycle\n", 2, {"needs 'copies'"});
+  expect_refused("base_model: b\nrecipe: fine_grained\ncopies: 2\n", 2, {"needs 'shards'"});
+  expect_refused("base_model: b\nrecipe: btx\n", 2, {"btx", "'experts'"});
+  expect_refused("base_model: b\nrecipe: sparse_upcycle\ncopies: 2\nratio: 0.5\n", 4,
+                 {"'ratio' does not belong to the recipe sparse_upcycle"});
+  expect_refused("base_model: b\nrecipe: drop_upcycle\ncopies: 2\nratio: 1.5\n", 4, {"ratio must be a number from 0 to 1"});
+  expect_refused("base_model: b\nrecipe: sparse_upcycle\ncopies: 0\n", 3, {"copies must be a whole number from 1"});
+  expect_refused(moe("gate_mode: random\ncopies: 4\n"), 7, {"'copies' belongs to a recipe"});
+  expect_refused(moe("gate_mode: random\nattention_merge: linear\n"), 7, {"'attention_merge' belongs to a recipe"});
+  expect_refused(moe("recipe: sparse_upcycle\ncopies: 4\n"), 7, {"4 'copies' and 2 'experts'"});
+  expect_refused(moe("recipe: btx\nattention_merge: linaer\n"), 7, {"unknown merge method 'linaer'", "Did you mean 'linear'"});
+  expect_refused(moe("recipe: btx\nattention_merge: {merge_method: slerp, parameters: {s: 1}}\n"), 7, {"'s'"});
+  expect_unsupported(moe("recipe: btx\nattention_merge: ties\n"), 7, {"'ties' comes with a later version"});
+  expect_refused("base_model: b\nrecipe: sparse_upcycle\ncopies: 2\nexperts_per_token: 3\n", 4,
+                 {"experts_per_token is 3", "only 2 experts"});
+  expect_refused("base_model: b\nrecipe: sparse_upcycle\ncopies: 2\ngate_mode: cheap_embed\n", 4, {"copies of the base have none"});
+  expect_refused("base_model: b\nrecipe: fine_grained\ncopies: 2\nshards: 2\npublished_scaling: maybe\n", 5, {"true or false", "'maybe'"});
+  expect_refused("base_model: b\nrecipe: fine_grained\ncopies: 65536\nshards: 65536\n", 4, {"4294967296 experts"});
 }
 TEST(MoeConfig, RefusesAScaleThatIsNoNumber) {
   expect_refused(moe("    noise_scale: much\ngate_mode: random\n"), 6, {"noise_scale must be a finite number"});

@@ -103,6 +103,53 @@ class Execute : public testing::Test {
   std::shared_ptr<Storage> storage_ = make_posix_storage();
 };
 
+TEST_F(Execute, AssembliesHaveTheSameBytesOnAnyRanksThreadsAndMemory) {
+  const plan::MergePlan plan = testing_support::make_assembly_plan(directory_.path());
+  const std::vector<std::string> expected = expected_files(plan);
+  for (const int ranks : {1, 3, 8}) {
+    for (const std::uint64_t limit : {minimum_memory_bytes(plan) + (std::uint64_t{12} << 20), std::uint64_t{2} << 30}) {
+      SCOPED_TRACE(std::to_string(ranks) + " ranks, limit " + std::to_string(limit));
+      const plan::Schedule schedule = plan::make_schedule(plan, ranks);
+      const std::string output = directory_ / ("out-" + std::to_string(ranks) + "-" + std::to_string(limit));
+      ExecuteOptions options;
+      options.threads = ranks % 2 + 1;
+      options.memory_limit_bytes = limit;
+      run_thread_peers(ranks, [&](Peers& peers) { execute(peers, *storage_, plan, schedule, output, options, {}); });
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_TRUE(read_file(output + "/" + plan.output_files[i].name) == expected[i]) << plan.output_files[i].name << " differs";
+      }
+    }
+  }
+}
+
+TEST_F(Execute, RepeatsRowsAndFillsConstants) {
+  plan::MergePlan plan =
+      make_synthetic_plan(directory_.path(), {{"router", {6, 5}, DType::kF32}, {"gate", {1, 5}, DType::kF32}, {"bias", {4}, DType::kF32}},
+                          "linear", 1, false, {{"weight", 1}});
+  for (plan::Operation& operation : plan.operations) {
+    operation.sources.clear();
+    operation.task.inputs.clear();
+  }
+  plan.operations[0].kind = plan::Operation::Kind::kRandomFill;
+  plan.operations[0].fill = {.stream = 5};
+  plan.operations[0].repeat_rows = 3;
+  plan.operations[1].kind = plan::Operation::Kind::kRandomFill;
+  plan.operations[1].fill = {.stream = 5, .first_index = 5};
+  plan.operations[2].kind = plan::Operation::Kind::kConstant;
+  plan.operations[2].constant = 0.5;
+  run_thread_peers(2, [&](Peers& peers) { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, {}); });
+  const std::string bytes = read_file(directory_ / "out/part-0.safetensors").substr(plan.output_files[0].header.size());
+  std::vector<float> values(39);
+  std::memcpy(values.data(), bytes.data(), 39 * 4);
+  for (std::uint64_t row = 0; row < 7; ++row) {
+    for (std::uint64_t column = 0; column < 5; ++column) {
+      const std::uint64_t index = (row == 6 ? 1 : row / 3) * 5 + column;
+      EXPECT_EQ(values[row * 5 + column], static_cast<float>(normal({plan.seed, 5}, index))) << row << ", " << column;
+    }
+  }
+  for (std::size_t i = 35; i < 39; ++i) EXPECT_EQ(values[i], 0.5F);
+}
+
 TEST_F(Execute, SharesOneTensorAmongThreeRanksAndFiveBlocks) {
   const plan::MergePlan plan =
       make_synthetic_plan(directory_.path(), {{"huge", {2000, 1531}, DType::kBF16}}, "slerp", 2, true, {{"t", 0.4}});
@@ -280,6 +327,41 @@ TEST_F(Execute, FillsRandomRowsByElementNotByRank) {
     std::memcpy(&value, bytes.data() + element * 4, 4);
     EXPECT_EQ(value, static_cast<float>(2.0 * normal({plan.seed, 5}, 100 + element)));
   }
+}
+
+TEST_F(Execute, ASharedGateIsTheUnitMeanOfTheSharedExpertsRows) {
+  plan::MergePlan plan = make_synthetic_plan(
+      directory_.path(), {{"embedding", {50, 8}, DType::kF32}, {"router", {1, 8}, DType::kF32}, {"gate", {1, 8}, DType::kF32}}, "linear", 1,
+      false, {{"weight", 1}});
+  plan::Slot slot;
+  slot.shape = {2, 8};
+  slot.embedding = plan.operations[0].sources[0];
+  slot.embedding_shape = {50, 8};
+  slot.num_shared = 2;
+  slot.positive_ids = {{{3}}, {{7}}, {{9}}};
+  plan.slots.push_back(slot);
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+    plan.operations[i].kind = plan::Operation::Kind::kSlot;
+    plan.operations[i].sources.clear();
+    plan.operations[i].fill.first_index = (i - 1) * 8;
+  }
+  run_thread_peers(2, [&](Peers& peers) { execute(peers, *storage_, plan, plan::make_schedule(plan, 2), directory_ / "out", {}, {}); });
+  std::vector<float> table(400);
+  std::memcpy(table.data(), read_file(plan.input_files[0].path).data() + slot.embedding.begin, 1600);
+  std::vector<float> gate(8);
+  std::memcpy(gate.data(), read_file(directory_ / "out/part-0.safetensors").data() + plan.tensors[2].begin, 32);
+  const auto unit = [](std::vector<double> vector) {
+    double sum = 0;
+    for (const double value : vector) sum += value * value;
+    for (double& value : vector) value /= std::sqrt(sum);
+    return vector;
+  };
+  const std::vector<double> first = unit({table.begin() + 56, table.begin() + 64});
+  const std::vector<double> second = unit({table.begin() + 72, table.begin() + 80});
+  std::vector<double> mean(8);
+  for (std::size_t i = 0; i < 8; ++i) mean[i] = (first[i] + second[i]) / 2;
+  mean = unit(mean);
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_FLOAT_EQ(gate[i], static_cast<float>(mean[i]));
 }
 
 TEST_F(Execute, FillsCheapEmbedRowsFromTokenEmbeddings) {

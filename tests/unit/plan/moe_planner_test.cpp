@@ -149,7 +149,7 @@ TEST_F(MoePlanner, RefusesATokenIdBeyondTheVocabulary) {
 
 TEST_F(MoePlanner, RefusesExpertsOfAnotherWidthWithBothNumbers) {
   workshop_.write("b", {.ffn = 8});
-  expect_error([&] { workshop_.plan(assembly()); }, ErrorCode::kInvalidInput, {workshop_.path("b"), "[8, 4]", "[6, 4]"});
+  expect_error([&] { workshop_.plan(assembly()); }, ErrorCode::kInvalidInput, {"merge.yml:5", workshop_.path("b"), "8 neurons", "of 6"});
 }
 
 TEST_F(MoePlanner, RefusesAnotherNumberOfLayersWithBothNumbers) {

@@ -95,6 +95,7 @@ inline formats::Json config_of(const TinyModel& model) {
 inline std::vector<config::MethodInfo> method_infos() {
   std::vector<config::MethodInfo> result;
   for (const merge::MethodRow& method : merge::method_table()) {
+    if (method.internal) continue;
     config::MethodInfo info{.name = std::string(method.name), .parameters = {}};
     for (const auto& row : method.shared_parameters) info.parameters.push_back({std::string(row.name), false});
     for (const auto& row : method.model_parameters) info.parameters.push_back({std::string(row.name), true});

@@ -1,0 +1,31 @@
+#pragma once
+/// Input files of a plan, open while they are read.
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+
+#include "moeweld/plan/merge_plan.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::exec {
+
+/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open. One thread at a
+/// time.
+class InputFiles {
+ public:
+  InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode) {}
+
+  /// Throws Error(kInvalidInput) if size or modification time is no longer what the plan saw.
+  InputFile& open(std::uint32_t file);
+
+ private:
+  Storage& storage_;
+  const plan::MergePlan& plan_;
+  IoMode mode_;
+  std::unordered_map<std::uint32_t, std::unique_ptr<InputFile>> open_;
+  std::deque<std::uint32_t> order_;
+};
+
+}  // namespace moeweld::exec

@@ -1,0 +1,179 @@
+#include "exec/view_reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "moeweld/base/checked.h"
+#include "moeweld/base/error.h"
+#include "moeweld/merge/method.h"
+
+namespace moeweld::exec {
+
+namespace {
+
+using plan::SourceView;
+
+constexpr std::uint64_t kExtentBytes = 4 * kMiB;
+/// Rows of a child evaluated at a time; at least one row, however long.
+constexpr std::uint64_t kBandBytes = 4 * kMiB;
+constexpr std::uint64_t kConversionBytes = kMiB;
+
+[[noreturn]] void fail(const char* what) { throw Error(ErrorCode::kInternal, std::string("a planned source view ") + what); }
+
+/// Where columns of one child stand in the view: `count` columns from the child's column `from` become the view's from column `to` on.
+struct ColumnRun {
+  const SourceView* child = nullptr;
+  std::uint64_t from = 0;
+  std::uint64_t to = 0;
+  std::uint64_t count = 0;
+};
+
+std::vector<ColumnRun> column_runs(const SourceView& view) {
+  std::vector<ColumnRun> runs;
+  std::uint64_t column = 0;
+  for (const SourceView& child : view.children) {
+    const bool slice = view.kind == SourceView::Kind::kColumnSlice;
+    runs.push_back({&child, slice ? view.first : 0, column, slice ? view.columns : child.columns});
+    if (child.columns == 0 || runs.back().from + runs.back().count > child.columns) fail("takes columns that its child has not");
+    if (child.num_elements / child.columns * view.columns != view.num_elements) fail("and its child have unlike numbers of rows");
+    column += runs.back().count;
+  }
+  if (column != view.columns || view.columns == 0) fail("has another width than its children");
+  return runs;
+}
+
+std::uint64_t row_bytes(const SourceView& view, const SourceView& child) { return child.columns * size_bytes(view.dtype); }
+
+/// One thread: the reader has no team of its own, and the computation has the others.
+void convert(DType from, DType to, std::uint64_t count, const std::byte* source, std::byte* target) {
+  static const merge::MethodRow& passthrough = *merge::find_method("passthrough");
+  merge::Task task;
+  task.shape = {count};
+  task.output_dtype = to;
+  task.inputs = {{from, {std::numeric_limits<double>::quiet_NaN()}}};
+  passthrough.apply(task, {}, {.first_element = 0, .num_elements = count, .inputs = std::span(&source, 1)}, target);
+}
+
+std::uint64_t scratch_below(const SourceView& view) {
+  std::uint64_t most = 0;
+  for (const SourceView& child : view.children) {
+    std::uint64_t own = 2 * kConversionBytes;
+    if (view.kind == SourceView::Kind::kColumns || view.kind == SourceView::Kind::kColumnSlice) {
+      own += std::max(kBandBytes, row_bytes(view, child));
+    }
+    most = std::max(most, own + scratch_below(child));
+  }
+  return most;
+}
+
+}  // namespace
+
+std::uint64_t view_scratch_bytes(const SourceView& view) {
+  return view.kind == SourceView::Kind::kBytes ? 0 : kExtentBytes + scratch_below(view);
+}
+
+std::uint64_t ViewReader::read(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target) {
+  read_bytes_ = 0;
+  evaluate(view, first, count, target, 0);
+  return read_bytes_;
+}
+
+void ViewReader::evaluate(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  if (count == 0) return;
+  if (first + count > view.num_elements) fail("is asked for elements beyond its end");
+  switch (view.kind) {
+    case SourceView::Kind::kBytes:
+      read_leaf(view, first, count, target);
+      return;
+    case SourceView::Kind::kRows:
+      stack_rows(view, first, count, target, depth);
+      return;
+    case SourceView::Kind::kRowSlice:
+      evaluate_as(view.dtype, view.children.at(0), view.first * view.columns + first, count, target, depth);
+      return;
+    case SourceView::Kind::kColumns:
+    case SourceView::Kind::kColumnSlice:
+      place_columns(view, first, count, target, depth);
+      return;
+  }
+}
+
+void ViewReader::evaluate_as(DType dtype, const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target,
+                             std::size_t depth) {
+  if (view.dtype == dtype) {
+    evaluate(view, first, count, target, depth + 1);
+    return;
+  }
+  const std::uint64_t step = kConversionBytes / size_bytes(view.dtype);
+  for (std::uint64_t done = 0; done < count; done += step) {
+    const std::uint64_t part = std::min(step, count - done);
+    std::byte* source = scratch(2 * depth, part * size_bytes(view.dtype));
+    evaluate(view, first + done, part, source, depth + 1);
+    convert(view.dtype, dtype, part, source, target + done * size_bytes(dtype));
+  }
+}
+
+void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
+  if (extent_.size() == 0) extent_ = AlignedBuffer(kExtentBytes);
+  InputFile& file = files_.open(leaf.file);
+  std::uint64_t position = leaf.begin + first * size_bytes(leaf.dtype);
+  const std::uint64_t end = position + count * size_bytes(leaf.dtype);
+  if (end > file.identity().size_bytes) throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file.path());
+  while (position < end) {
+    const std::uint64_t extent_begin = round_down(position, kDirectAlignment);
+    const std::uint64_t extent_end = std::min(extent_begin + kExtentBytes, round_up(end, kDirectAlignment));
+    file.read(extent_begin, extent_.span().first(extent_end - extent_begin));
+    const std::uint64_t num_bytes = std::min(extent_end, end) - position;
+    std::memcpy(target, extent_.data() + (position - extent_begin), num_bytes);
+    target += num_bytes;
+    position += num_bytes;
+    read_bytes_ += num_bytes;
+  }
+}
+
+void ViewReader::stack_rows(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  std::uint64_t child_begin = 0;
+  for (const SourceView& child : view.children) {
+    const std::uint64_t begin = std::max(first, child_begin);
+    const std::uint64_t end = std::min(first + count, child_begin + child.num_elements);
+    if (begin < end) {
+      evaluate_as(view.dtype, child, begin - child_begin, end - begin, target + (begin - first) * size_bytes(view.dtype), depth);
+    }
+    child_begin += child.num_elements;
+  }
+  if (child_begin != view.num_elements) fail("has another size than its children");
+}
+
+void ViewReader::place_columns(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  const std::size_t element_size = size_bytes(view.dtype);
+  const std::uint64_t end = first + count;
+  for (const ColumnRun& run : column_runs(view)) {
+    const std::uint64_t end_row = (end + view.columns - 1) / view.columns;
+    const std::uint64_t band = std::max<std::uint64_t>(1, kBandBytes / row_bytes(view, *run.child));
+    for (std::uint64_t row = first / view.columns; row < end_row; row += band) {
+      const std::uint64_t num_rows = std::min(band, end_row - row);
+      const std::uint64_t num_child = num_rows * run.child->columns;
+      std::byte* rows = scratch(2 * depth + 1, num_child * element_size);
+      evaluate_as(view.dtype, *run.child, row * run.child->columns, num_child, rows, depth);
+      for (std::uint64_t i = 0; i < num_rows; ++i) {
+        // This row's columns of the view that are wanted and come from this child.
+        const std::uint64_t row_begin = (row + i) * view.columns;
+        const std::uint64_t from = std::max(first, row_begin + run.to);
+        const std::uint64_t to = std::min(end, row_begin + run.to + run.count);
+        if (from >= to) continue;
+        const std::uint64_t child_column = run.from + (from - row_begin - run.to);
+        std::memcpy(target + (from - first) * element_size, rows + (i * run.child->columns + child_column) * element_size,
+                    (to - from) * element_size);
+      }
+    }
+  }
+}
+
+std::byte* ViewReader::scratch(std::size_t index, std::size_t num_bytes) {
+  if (scratch_.size() <= index) scratch_.resize(index + 1);
+  if (scratch_[index].size() < num_bytes) scratch_[index].resize(num_bytes);
+  return scratch_[index].data();
+}
+
+}  // namespace moeweld::exec

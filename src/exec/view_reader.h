@@ -1,0 +1,42 @@
+#pragma once
+/// Evaluates source views: from an expression tree to contiguous elements in memory.
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "exec/input_files.h"
+#include "moeweld/plan/merge_plan.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::exec {
+
+/// One thread at a time. Files are read in large aligned extents; where a node needs only columns of its child, whole rows are read in
+/// bands and picked from, so memory stays bounded (view_scratch_bytes) whatever the size of the matrix.
+class ViewReader {
+ public:
+  explicit ViewReader(InputFiles& files) : files_(files) {}
+
+  /// Elements [first, first + count) of `view`, in its dtype, to `target` (aligned for the dtype). Returns the bytes read from files.
+  /// Throws Error(kInternal) for a tree whose parts do not fit each other.
+  std::uint64_t read(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target);
+
+ private:
+  void evaluate(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  void evaluate_as(DType dtype, const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target,
+                   std::size_t depth);
+  void read_leaf(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target);
+  void stack_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  void place_columns(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  std::byte* scratch(std::size_t index, std::size_t num_bytes);
+
+  InputFiles& files_;
+  AlignedBuffer extent_;
+  std::vector<std::vector<std::byte>> scratch_;  ///< two per level of the tree: rows of a child, and rows before their conversion
+  std::uint64_t read_bytes_ = 0;
+};
+
+/// The most memory that evaluating the view takes, beyond the target; 0 for a leaf, which is read without a ViewReader.
+std::uint64_t view_scratch_bytes(const plan::SourceView& view);
+
+}  // namespace moeweld::exec

@@ -1,0 +1,26 @@
+#pragma once
+/// Builds source views: matrices out of matrices.
+
+#include <cstdint>
+#include <vector>
+
+#include "moeweld/model/catalog.h"
+#include "moeweld/plan/merge_plan.h"
+#include "plan/input_models.h"
+
+namespace moeweld::plan {
+
+/// The bytes of one logical matrix of an input.
+SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry);
+
+std::uint64_t rows_of(const SourceView& view);
+
+/// Matrices of equal width one below the other; the dtype is the one that holds all of theirs. One alone stays itself.
+SourceView stack_rows(std::vector<SourceView> views);
+/// Matrices of equal height side by side.
+SourceView join_columns(std::vector<SourceView> views);
+/// `count` rows from `first` on. Of a leaf, a shorter leaf.
+SourceView slice_rows(SourceView view, std::uint64_t first, std::uint64_t count);
+SourceView slice_columns(SourceView view, std::uint64_t first, std::uint64_t count);
+
+}  // namespace moeweld::plan

@@ -1,0 +1,138 @@
+#include "exec/view_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <vector>
+
+#include "unit/expect_error.h"
+#include "unit/temporary_directory.h"
+
+namespace moeweld::exec {
+namespace {
+
+using plan::SourceView;
+
+using Matrix = std::vector<std::vector<float>>;
+
+/// Two F32 matrices and the same values as BF16 in one file, at odd places.
+class ViewReaderTest : public testing::Test {
+ protected:
+  ViewReaderTest() {
+    std::ofstream file(directory_ / "data", std::ios::binary);
+    std::string bytes(5, '?');
+    left_ = add(6, 10, 0, DType::kF32, bytes);
+    right_ = add(6, 7, 100, DType::kF32, bytes);
+    narrow_ = add(6, 10, 0, DType::kBF16, bytes);
+    file << bytes;
+    file.close();
+    storage_ = make_posix_storage();
+    plan_.input_files.push_back({directory_ / "data", storage_->identity(directory_ / "data").value(), 0});
+  }
+
+  /// Values first, first + 1, …: small whole numbers, exact in BF16.
+  static SourceView add(std::uint64_t rows, std::uint64_t columns, int first, DType dtype, std::string& bytes) {
+    SourceView view{.dtype = dtype, .file = 0, .begin = bytes.size(), .num_elements = rows * columns, .columns = columns, .children = {}};
+    for (std::uint64_t i = 0; i < rows * columns; ++i) {
+      const auto value = static_cast<float>(first + static_cast<int>(i));
+      char data[4];
+      std::memcpy(data, &value, 4);
+      bytes.append(dtype == DType::kF32 ? data : data + 2, size_bytes(dtype));
+    }
+    return view;
+  }
+
+  static SourceView node(SourceView::Kind kind, std::vector<SourceView> children, std::uint64_t rows, std::uint64_t columns,
+                         std::uint64_t first = 0) {
+    SourceView view;
+    view.kind = kind;
+    view.dtype = DType::kF32;
+    view.num_elements = rows * columns;
+    view.columns = columns;
+    view.first = first;
+    view.children = std::move(children);
+    return view;
+  }
+
+  /// Every run of elements must be that of the matrix.
+  void expect_matrix(const SourceView& view, const std::function<float(std::uint64_t row, std::uint64_t column)>& expected) {
+    InputFiles files(*storage_, plan_, IoMode::kBuffered);
+    ViewReader reader(files);
+    for (std::uint64_t first = 0; first < view.num_elements; ++first) {
+      for (std::uint64_t end = first; end <= view.num_elements; end += 3) {
+        std::vector<float> result(end - first, -1.0F);
+        reader.read(view, first, end - first, reinterpret_cast<std::byte*>(result.data()));
+        for (std::uint64_t i = first; i < end; ++i) {
+          ASSERT_EQ(result[i - first], expected(i / view.columns, i % view.columns)) << first << " to " << end << " at " << i;
+        }
+      }
+    }
+  }
+
+  static float left(std::uint64_t row, std::uint64_t column) { return static_cast<float>(row * 10 + column); }
+  static float right(std::uint64_t row, std::uint64_t column) { return static_cast<float>(100 + row * 7 + column); }
+
+  TemporaryDirectory directory_;
+  std::shared_ptr<Storage> storage_;
+  plan::MergePlan plan_;
+  SourceView left_, right_, narrow_;
+};
+
+TEST_F(ViewReaderTest, ReadsALeafAtAnOddPlace) { expect_matrix(left_, left); }
+
+TEST_F(ViewReaderTest, StacksRows) {
+  expect_matrix(node(SourceView::Kind::kRows, {left_, left_}, 12, 10), [](auto row, auto column) { return left(row % 6, column); });
+}
+
+TEST_F(ViewReaderTest, JoinsColumns) {
+  expect_matrix(node(SourceView::Kind::kColumns, {left_, right_}, 6, 17),
+                [](auto row, auto column) { return column < 10 ? left(row, column) : right(row, column - 10); });
+}
+
+TEST_F(ViewReaderTest, SlicesColumnsAndRows) {
+  const SourceView columns = node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 3);
+  expect_matrix(columns, [](auto row, auto column) { return left(row, column + 3); });
+  expect_matrix(node(SourceView::Kind::kRowSlice, {columns}, 2, 4, 3), [](auto row, auto column) { return left(row + 3, column + 3); });
+}
+
+TEST_F(ViewReaderTest, ComposesInAnyDepth) {
+  const SourceView slice = node(SourceView::Kind::kColumnSlice, {right_}, 6, 2, 5);
+  const SourceView joined = node(SourceView::Kind::kColumns, {slice, left_}, 6, 12);
+  const SourceView stacked = node(SourceView::Kind::kRows, {joined, joined}, 12, 12);
+  const auto expected = [](auto row, auto column) { return column < 2 ? right(row, column + 5) : left(row, column - 2); };
+  expect_matrix(node(SourceView::Kind::kColumnSlice, {stacked}, 12, 5, 1),
+                [&](auto row, auto column) { return expected(row % 6, column + 1); });
+}
+
+TEST_F(ViewReaderTest, WidensNarrowerChildren) {
+  expect_matrix(node(SourceView::Kind::kColumns, {narrow_, right_}, 6, 17),
+                [](auto row, auto column) { return column < 10 ? left(row, column) : right(row, column - 10); });
+  expect_matrix(node(SourceView::Kind::kRows, {narrow_, left_}, 12, 10), [](auto row, auto column) { return left(row % 6, column); });
+}
+
+TEST_F(ViewReaderTest, CountsWhatItReads) {
+  InputFiles files(*storage_, plan_, IoMode::kBuffered);
+  ViewReader reader(files);
+  std::vector<float> result(60);
+  const SourceView slice = node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 3);
+  EXPECT_EQ(reader.read(slice, 0, 24, reinterpret_cast<std::byte*>(result.data())), 240U);  // whole rows
+  EXPECT_EQ(plan::read_bytes(slice), 240U);
+  EXPECT_EQ(plan::read_bytes(node(SourceView::Kind::kRowSlice, {slice}, 3, 4)), 120U);
+  EXPECT_EQ(view_scratch_bytes(left_), 0U);
+  EXPECT_GT(view_scratch_bytes(slice), 0U);
+}
+
+TEST_F(ViewReaderTest, RefusesTreesThatDoNotFit) {
+  InputFiles files(*storage_, plan_, IoMode::kBuffered);
+  ViewReader reader(files);
+  std::vector<float> result(200);
+  const auto read = [&](const SourceView& view) { reader.read(view, 0, view.num_elements, reinterpret_cast<std::byte*>(result.data())); };
+  expect_error([&] { read(node(SourceView::Kind::kColumns, {left_, right_}, 6, 16)); }, ErrorCode::kInternal, {"width"});
+  expect_error([&] { read(node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 7)); }, ErrorCode::kInternal, {"columns"});
+  expect_error([&] { read(node(SourceView::Kind::kRowSlice, {left_}, 4, 10, 3)); }, ErrorCode::kInternal, {"beyond its end"});
+}
+
+}  // namespace
+}  // namespace moeweld::exec
