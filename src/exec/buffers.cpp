@@ -14,7 +14,7 @@ namespace {
 
 /// Libraries, stacks and what the allocator keeps for itself.
 constexpr std::uint64_t kProgramBytes = 40 * kMiB;
-constexpr std::size_t kLargestSlotBytes = 24 * kMiB;
+constexpr std::size_t kLargestSlotBytes = 6 * kMiB;
 constexpr std::size_t kLargestWindowBytes = 8 * kMiB;
 /// At least; more where memory allows, so that a held tensor's result does not wait for the disk.
 constexpr std::size_t kWindows = 4;
@@ -49,7 +49,7 @@ struct Needs {
 
 Needs needs_of(const plan::MergePlan& plan, int threads) {
   Needs needs;
-  std::uint64_t most_counts = 0;
+  std::uint64_t measuring_bytes = 0;
   std::uint64_t scratch_bytes = 0;
   for (const plan::Operation& operation : plan.operations) {
     // Every extent is widened to the direct I/O alignment at both ends.
@@ -57,16 +57,22 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
     std::uint64_t elements = 1 << 14;
     if (needs_measuring(operation)) {
       elements = merge::kBlockElements;
-      const auto phase = merge::method_table()[operation.method].next_phase(operation.task, {});
-      most_counts = std::max<std::uint64_t>(most_counts, phase->num_counts);
+      const merge::MethodRow& method = merge::method_table()[operation.method];
+      std::uint64_t bytes = 0;
+      if (method.scratch_bytes != nullptr) {
+        bytes = method.scratch_bytes(operation.task, threads);
+      } else {
+        const std::uint64_t counts = method.next_phase(operation.task, {})->num_counts;
+        bytes = counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
+      }
+      measuring_bytes = std::max(measuring_bytes, bytes);
     }
     elements = std::min(elements, operation.task.elements());
     for (const plan::SourceView& source : operation.sources) scratch_bytes = std::max(scratch_bytes, view_scratch_bytes(source));
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + scratch_bytes +
-                        most_counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
+  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + scratch_bytes + measuring_bytes;
   return needs;
 }
 

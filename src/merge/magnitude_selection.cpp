@@ -1,95 +1,340 @@
 #include "merge/magnitude_selection.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <limits>
 
-#include "merge/kernels/elect_signs.h"
+#include "merge/kernels/select_keys.h"
+#include "merge/nth_largest.h"
 #include "merge/tiles.h"
 
 namespace moeweld::merge {
 
 namespace {
 
-/// One search as it lies in Decisions::integers.
+/// Place of an element in the order: magnitude bits, hash of the index, high half of the index, from the top.
+using OrderKey = unsigned __int128;
+
+constexpr OrderKey order_key(std::uint64_t magnitude, std::uint32_t hash, std::uint32_t high_index) {
+  return OrderKey{magnitude} << 64 | std::uint64_t{hash} << 32 | high_index;
+}
+constexpr std::uint64_t magnitude_of(OrderKey key) { return static_cast<std::uint64_t>(key >> 64); }
+
+/// Decisions about one input, as they lie in Decisions::integers.
 struct Search {
-  enum Stage : std::uint64_t { kAll = 100, kNone = 101, kFound = 102 };  // else: number of the next digit
-  std::uint64_t stage = 0;
-  std::uint64_t magnitude = 0;  // digits found so far; the lower ones are 0
-  std::uint64_t hash = 0;
-  std::uint64_t high_index = 0;
-  std::uint64_t left = 0;  // how many of the elements that match all digits so far are to be kept
-  std::uint64_t hash_digits = 0;
+  enum Stage : std::uint64_t {
+    kAll,      ///< every element stays
+    kNone,     ///< none does
+    kFound,    ///< elements at or above `low` stay
+    kSample,   ///< nothing is known yet of a large tensor
+    kGuess,    ///< the key is likely in [low, high); `left` are to be kept in all
+    kCertain,  ///< the key is in [low, high): the left-th largest there
+  };
+  std::uint64_t stage = kSample;
+  OrderKey low = 0;
+  OrderKey high = 0;
+  std::uint64_t left = 0;
+  std::uint64_t inside = 0;  ///< elements in [low, high): counted, or expected of a guess
 };
-constexpr std::size_t kSearchIntegers = 6;
+constexpr std::size_t kSearchIntegers = 7;
 
 Search load(const Decisions& decisions, std::size_t search) {
   const std::uint64_t* values = decisions.integers.data() + search * kSearchIntegers;
-  return {values[0], values[1], values[2], values[3], values[4], values[5]};
+  return {values[0], OrderKey{values[1]} << 64 | values[2], OrderKey{values[3]} << 64 | values[4], values[5], values[6]};
 }
 void store(const Search& value, Decisions& decisions, std::size_t search) {
-  const std::uint64_t values[] = {value.stage, value.magnitude, value.hash, value.high_index, value.left, value.hash_digits};
+  const auto half = [](OrderKey key) { return static_cast<std::uint64_t>(key); };
+  const std::uint64_t values[] = {
+      value.stage, magnitude_of(value.low), half(value.low), magnitude_of(value.high), half(value.high), value.left, value.inside};
   std::copy(std::begin(values), std::end(values), decisions.integers.begin() + static_cast<std::ptrdiff_t>(search * kSearchIntegers));
 }
 
-std::uint64_t magnitude_digits(const Task& task) { return computes_in_float64(task.output_dtype) ? 4 : 2; }
+constexpr std::size_t kBins = 1 << 16;
+constexpr std::size_t kBytesPerListedKey = 2 * sizeof(double);
+/// Tensors from this size on are sampled first.
+constexpr std::uint64_t kSampledElements = 1 << 20;
+/// More keys for larger tensors: sampling and listing then cost about the same.
+constexpr std::uint64_t kFewestSampleKeys = 1 << 16;
+constexpr std::uint64_t kMostSampleKeys = 1 << 18;
+constexpr std::uint64_t kElementsPerSampleKey = 128;
+/// The sample consists of runs of neighbours: a cache line or two each.
+constexpr std::uint64_t kRunElements = kPadElements;
+/// Half the bracket's width in standard errors: two searches in a thousand look a second time.
+constexpr double kBracketErrors = 3.3;
 
-std::uint32_t hash_key(const Task& task, int input) {
-  return mix32(static_cast<std::uint32_t>(task.tensor_key) ^
-               mix32(static_cast<std::uint32_t>(task.tensor_key >> 32) + static_cast<std::uint32_t>(input)));
+enum class Mode { kSample, kCollect, kHistogram };
+
+Mode mode_of(const Search& search, std::uint64_t elements, std::size_t num_inputs) {
+  if (search.stage == Search::kSample) return Mode::kSample;
+  const std::uint64_t most = MagnitudeSelection::kListedKeysBytes / kBytesPerListedKey / num_inputs;
+  const bool few = elements <= kBins || search.inside <= elements / 8;
+  return few && search.inside <= most ? Mode::kCollect : Mode::kHistogram;
 }
 
-/// Which keys the digit that a search is at is counted of: those equal to `known` after a shift.
-struct Filter {
-  int shift = 0;
-  std::uint64_t known = 0;
+OrderKey end_of_keys(const Task& task) {
+  return OrderKey{computes_in_float64(task.output_dtype) ? std::uint64_t{0x7FF8000000000001} : std::uint64_t{0x7FC00001}} << 64;
+}
+
+/// Width of one of kBins equal parts of the bracket, as a shift.
+int bin_shift(const Search& search) {
+  const OrderKey last = search.high - search.low - 1;
+  const auto top = static_cast<std::uint64_t>(last >> 64);
+  const auto bits = static_cast<int>(top != 0 ? 64 + std::bit_width(top) : std::bit_width(static_cast<std::uint64_t>(last)));
+  return std::max(0, bits - 16);
+}
+
+/// The bound among elements whose indices have this high half.
+template <typename Key>
+KeyBound<Key> bound_at(OrderKey key, std::uint64_t high_index) {
+  const auto magnitude = static_cast<Key>(magnitude_of(key));
+  const auto hash = static_cast<std::uint32_t>(key >> 32);
+  if (high_index >= static_cast<std::uint32_t>(key)) return {magnitude, hash};
+  if (hash != std::numeric_limits<std::uint32_t>::max()) return {magnitude, hash + 1};
+  return {static_cast<Key>(magnitude + 1), 0};
+}
+
+/// A key in a list: |δ| and the order among equals, both exact in float64.
+template <typename T, typename Key>
+void list_key(Key magnitude, std::uint32_t hash, std::uint64_t high_index, std::vector<double>& list) {
+  list.push_back(static_cast<double>(std::bit_cast<T>(magnitude)));
+  list.push_back(static_cast<double>(std::uint64_t{hash} << 16 | high_index));
+}
+OrderKey listed_key(const Task& task, double magnitude, double order) {
+  const auto tie = static_cast<std::uint64_t>(order);
+  std::uint64_t bits = 0;
+  if (computes_in_float64(task.output_dtype)) {
+    bits = std::isnan(magnitude) ? 0x7FF8000000000000 : std::bit_cast<std::uint64_t>(magnitude);
+  } else {
+    bits = std::isnan(magnitude) ? 0x7FC00000 : std::bit_cast<std::uint32_t>(static_cast<float>(magnitude));
+  }
+  return order_key(bits, static_cast<std::uint32_t>(tie >> 16), static_cast<std::uint32_t>(tie & 0xFFFF));
+}
+
+/// A tile of all inputs, seen by kernels in the arithmetic type T.
+template <typename Value, typename KeyType, typename Stored>
+struct Tile {
+  using T = Value;
+  using Key = KeyType;
+  std::span<const Stored* const> inputs;
+  std::size_t base = 0;
+  std::uint64_t first = 0;
+  std::size_t num = 0;
+
+  void all_keys(std::size_t input, Key* keys) const {
+    if constexpr (sizeof(Stored) == 2) {
+      magnitude_keys_bf16(inputs[input], inputs[base], num, keys);
+    } else {
+      magnitude_keys(inputs[input], inputs[base], num, keys);
+    }
+  }
+  KeyCounts select(std::size_t input, const KeyBracket<Key>& bracket, Key* keys, Key* places) const {
+    if constexpr (sizeof(Stored) == 2) {
+      return select_keys_bf16(inputs[input], inputs[base], num, bracket, keys, places);
+    } else {
+      return select_keys(inputs[input], inputs[base], num, bracket, keys, places);
+    }
+  }
 };
-Filter filter_of(const Search& search, std::uint64_t digits) {
-  if (search.stage >= digits) return {0, search.magnitude};
-  const int shift = static_cast<int>(16 * (digits - search.stage));
-  return {shift, search.magnitude >> shift};
-}
 
-/// First digit: every key counts.
-template <typename Key>
-void count_first_digit(std::uint64_t digits, const Key* keys, std::size_t num, std::uint64_t* bins) {
-  const int shift = static_cast<int>(16 * (digits - 1));
-  for (std::size_t i = 0; i < num; ++i) ++bins[keys[i] >> shift];
-}
-
-/// Later digits of the magnitude, then of the hash, then the index's high half, for keys that passed the filter.
-template <typename Key>
-void count_later_digit(const Search& search, std::uint64_t digits, std::uint32_t key_salt, const Key* keys, const Key* places,
-                       std::uint64_t first_index, std::size_t num, std::uint64_t* bins) {
-  if (search.stage < digits) {
-    const int shift = static_cast<int>(16 * (digits - 1 - search.stage));
-    for (std::size_t i = 0; i < num; ++i) ++bins[(keys[i] >> shift) & 0xFFFF];
+/// Calls work(tile) for tiles of `part`, whose length is a multiple of kPadElements.
+template <class Work>
+void for_tiles(const Task& task, const Elements& part, Work&& work) {
+  const auto base = static_cast<std::size_t>(task.base_index);
+  if (!computes_in_float64(task.output_dtype) && all_inputs_are(task, DType::kBF16)) {
+    std::vector<const std::uint16_t*> inputs(part.inputs.size());
+    for (std::size_t offset = 0; offset < part.num_elements; offset += kTileElements) {
+      for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] = reinterpret_cast<const std::uint16_t*>(part.inputs[i]) + offset;
+      work(Tile<float, std::uint32_t, std::uint16_t>{inputs, base, part.first_element + offset,
+                                                     std::min(kTileElements, part.num_elements - offset)});
+    }
     return;
   }
-  const std::uint32_t salt = hash_salt(key_salt, first_index);
-  for (std::size_t i = 0; i < num; ++i) {
-    const std::uint32_t hash = mix32(static_cast<std::uint32_t>(first_index + places[i]) ^ salt);
-    if (search.stage == digits) {
-      ++bins[hash >> 16];
-    } else if (search.stage == digits + 1) {
-      if ((hash >> 16) == (search.hash >> 16)) ++bins[hash & 0xFFFF];
-    } else if (hash == search.hash) {
-      ++bins[std::min<std::uint64_t>((first_index + places[i]) >> 32, MagnitudeSelection::kBins - 1)];
-    }
+  const auto decoded = [&]<typename T, typename Key>(T, Key) {
+    std::vector<const T*> inputs(part.inputs.size());
+    for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
+      for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] = static_cast<const T*>(tiles[i]);
+      work(Tile<T, Key, T>{inputs, base, part.first_element + offset, num});
+    });
+  };
+  if (computes_in_float64(task.output_dtype)) {
+    decoded(double{}, std::uint64_t{});
+  } else {
+    decoded(float{}, std::uint32_t{});
   }
 }
 
 /// Arrays of one tile, on the stack of the thread that measures.
 template <typename Key>
 struct TileKeys {
-  alignas(64) Key keys[kTileElements + kFindSlack];
-  alignas(64) Key places[kTileElements + kFindSlack];
+  alignas(64) std::array<Key, kTileElements + kSelectSlack> keys;
+  alignas(64) std::array<Key, kTileElements + kSelectSlack> places;
 };
 
-/// Drops what lies in the padding behind the tensor's end.
-template <typename Key>
-std::size_t without_padding(const Key* places, std::size_t found, std::size_t valid) {
-  while (found != 0 && places[found - 1] >= valid) --found;
-  return found;
+/// One search's view of a block: what its phase adds.
+class Counter {
+ public:
+  Counter(const Task& task, int input, const Search& search, std::size_t num_inputs, std::uint64_t high_index, std::uint64_t* counts)
+      : search_(search),
+        input_(static_cast<std::size_t>(input)),
+        mode_(mode_of(search, task.elements(), num_inputs)),
+        high_index_(high_index),
+        index_salt_(index_salt(task.tensor_key, high_index << 32)),
+        input_factor_(input_factor(task.tensor_key, input)),
+        is_whole_(search.low == 0 && search.high == end_of_keys(task)),
+        counts_(counts) {
+    if (mode_ == Mode::kHistogram) shift_ = bin_shift(search);
+  }
+
+  Mode mode() const { return mode_; }
+  std::vector<double>& list() { return list_; }
+
+  /// `valid`: elements that are the tensor's; padding follows.
+  template <class Tile>
+  void add(const Tile& tile, std::size_t valid) {
+    using Key = typename Tile::Key;
+    TileKeys<Key> found;
+    if (mode_ == Mode::kSample || is_whole_ || valid < tile.num) {
+      tile.all_keys(input_, found.keys.data());
+      for (std::size_t i = 0; i < valid; ++i) add_any(tile, found.keys[i], i);
+      return;
+    }
+    const KeyBracket<Key> bracket{bound_at<Key>(search_.low, high_index_), bound_at<Key>(search_.high, high_index_), index_salt_,
+                                  input_factor_, static_cast<std::uint32_t>(tile.first)};
+    const KeyCounts counts = tile.select(input_, bracket, found.keys.data(), found.places.data());
+    counts_[0] += counts.above;
+    counts_[1] += counts.inside;
+    for (std::size_t i = 0; i < counts.inside; ++i) add_inside(tile, found.keys[i], static_cast<std::size_t>(found.places[i]));
+  }
+
+ private:
+  std::uint32_t hash_at(std::uint64_t index) const { return hash_index(index_salt_, input_factor_, index); }
+
+  template <class Tile>
+  void add_any(const Tile& tile, typename Tile::Key magnitude, std::size_t place) {
+    if (mode_ == Mode::kSample) return list_key<typename Tile::T>(magnitude, hash_at(tile.first + place), high_index_, list_);
+    if (!is_whole_) {
+      const OrderKey key = order_key(magnitude, hash_at(tile.first + place), static_cast<std::uint32_t>(high_index_));
+      if (key >= search_.high) ++counts_[0];
+      if (key >= search_.high || key < search_.low) return;
+    }
+    ++counts_[1];
+    add_inside(tile, magnitude, place);
+  }
+
+  template <class Tile>
+  void add_inside(const Tile& tile, typename Tile::Key magnitude, std::size_t place) {
+    if (mode_ == Mode::kCollect) return list_key<typename Tile::T>(magnitude, hash_at(tile.first + place), high_index_, list_);
+    // The first histogram of a whole tensor needs no hashes: its parts are at least as wide as a magnitude.
+    const std::uint64_t bin =
+        is_whole_ && shift_ >= 64
+            ? std::uint64_t{magnitude} >> (shift_ - 64)
+            : static_cast<std::uint64_t>(
+                  (order_key(magnitude, hash_at(tile.first + place), static_cast<std::uint32_t>(high_index_)) - search_.low) >> shift_);
+    ++counts_[2 + bin];
+  }
+
+  const Search search_;
+  const std::size_t input_;
+  const Mode mode_;
+  const std::uint64_t high_index_;
+  const std::uint32_t index_salt_;
+  const std::uint32_t input_factor_;
+  const bool is_whole_;
+  std::uint64_t* const counts_;  // above, inside, then the histogram
+  int shift_ = 0;
+  std::vector<double> list_;
+};
+
+std::size_t num_counts(Mode mode) { return mode == Mode::kSample ? 0 : mode == Mode::kCollect ? 2 : 2 + kBins; }
+
+/// The runs of a block that belong to the sample: evenly spread, shaken by a hash so that no period of the rows is hit.
+template <class Work>
+void for_sampled_runs(const Task& task, const Elements& block, Work&& work) {
+  const std::uint64_t runs_in_block = block.num_elements / kRunElements;
+  const std::uint64_t keys = std::clamp(task.elements() / kElementsPerSampleKey, kFewestSampleKeys, kMostSampleKeys);
+  const std::uint64_t wanted = (keys / kRunElements + num_blocks(task.elements()) - 1) / num_blocks(task.elements());
+  const std::uint64_t runs = std::min(runs_in_block, wanted);
+  if (runs == 0) return;
+  const std::uint64_t stride = runs_in_block / runs;
+  for (std::uint64_t run = 0; run < runs; ++run) {
+    const std::uint64_t shake = mix32(static_cast<std::uint32_t>(block.first_element / kRunElements + run)) % stride;
+    const std::uint64_t offset = (run * stride + shake) * kRunElements;
+    std::vector<const std::byte*> inputs(block.inputs.begin(), block.inputs.end());
+    for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += offset * size_bytes(task.inputs[i].dtype);
+    work(Elements{.first_element = block.first_element + offset, .num_elements = kRunElements, .inputs = inputs});
+  }
+}
+
+/// A bracket around the left-th largest key, from a sample in runs. Its width follows from how much the runs differ from one another:
+/// neighbours are alike in real models, so the sample is worth less than its size.
+void guess_bracket(std::span<const OrderKey> keys, std::uint64_t elements, OrderKey end, Search& search) {
+  const auto size = static_cast<double>(keys.size());
+  const double share = static_cast<double>(search.left) / static_cast<double>(elements);
+  std::vector<OrderKey> sorted(keys.begin(), keys.end());
+  const auto largest = [&](double rank) {
+    if (rank < 0) return end;
+    if (rank >= size) return OrderKey{0};
+    return nth_largest(std::span(sorted), static_cast<std::size_t>(rank));
+  };
+  const OrderKey centre = largest(std::min(share * size, size - 1));
+  const std::size_t runs = keys.size() / kRunElements;
+  double squares = 0;
+  double mean = 0;
+  for (std::size_t run = 0; run < runs; ++run) {
+    std::size_t above = 0;
+    for (std::size_t i = 0; i < kRunElements; ++i) above += keys[run * kRunElements + i] >= centre ? 1 : 0;
+    const double part = static_cast<double>(above) / kRunElements;
+    mean += part;
+    squares += part * part;
+  }
+  mean /= static_cast<double>(runs);
+  const double variance = std::max(squares / static_cast<double>(runs) - mean * mean, 0.0);
+  // At least what independent elements would have, and a few elements for densities at the edges.
+  const double error = std::sqrt(std::max(variance / static_cast<double>(runs), share * (1 - share) / size)) * size;
+  const double half = kBracketErrors * error + 8;
+  search.high = largest(share * size - half);
+  search.low = largest(share * size + half);
+  if (search.low >= search.high) search.high = search.low + 1;
+  search.inside = std::min(elements, static_cast<std::uint64_t>(2 * half / size * static_cast<double>(elements)));
+  search.stage = Search::kGuess;
+}
+
+/// Whether the k-th key is in the bracket; otherwise the search goes on beside it.
+bool confirm(std::uint64_t above, std::uint64_t inside, std::uint64_t elements, OrderKey end, Search& search) {
+  if (search.stage == Search::kCertain) return true;
+  search.stage = Search::kCertain;
+  if (above >= search.left) {
+    search.low = search.high;
+    search.high = end;
+    search.inside = above;
+    return false;
+  }
+  if (above + inside < search.left) {
+    search.high = search.low;
+    search.low = 0;
+    search.left -= above + inside;
+    search.inside = elements - above - inside;
+    return false;
+  }
+  search.left -= above;
+  search.inside = inside;
+  return true;
+}
+
+void narrow_to_bin(std::span<const std::uint64_t> bins, Search& search) {
+  const int shift = bin_shift(search);
+  std::size_t bin = kBins - 1;
+  while (bins[bin] < search.left) {
+    search.left -= bins[bin];
+    if (bin == 0) throw Error(ErrorCode::kInternal, "a histogram holds fewer elements than are to be kept");
+    --bin;
+  }
+  search.high = std::min(search.high, search.low + (OrderKey{bin + 1} << shift));
+  search.low += OrderKey{bin} << shift;
+  search.inside = bins[bin];
+  if (search.inside == search.left) search.stage = Search::kFound;
 }
 
 }  // namespace
@@ -109,7 +354,9 @@ void MagnitudeSelection::start(std::span<const double> densities, Decisions& dec
       search.stage = Search::kNone;
     } else {
       search.left = count_to_keep(densities[i], elements);
-      if (search.left >= elements) search.stage = Search::kAll;
+      search.high = end_of_keys(task_);
+      search.inside = elements;
+      search.stage = search.left >= elements ? Search::kAll : elements >= kSampledElements ? Search::kSample : Search::kCertain;
     }
     store(search, decisions, i);
   }
@@ -118,90 +365,100 @@ void MagnitudeSelection::start(std::span<const double> densities, Decisions& dec
 std::vector<std::size_t> MagnitudeSelection::open_searches(const Decisions& decisions) const {
   std::vector<std::size_t> result;
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
-    if (load(decisions, i).stage < Search::kAll) result.push_back(i);
+    if (load(decisions, i).stage >= Search::kSample) result.push_back(i);
   }
   return result;
 }
 
-void MagnitudeSelection::measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts) const {
-  const std::vector<std::size_t> open = open_searches(decisions);
-  const std::uint64_t digits = magnitude_digits(task_);
-  const auto base = static_cast<std::size_t>(task_.base_index);
-  const auto count_tile = [&](std::size_t i, auto& tile, std::uint64_t first, std::size_t valid, const auto& all_keys, const auto& find) {
-    const Search search = load(decisions, open[i]);
-    std::uint64_t* bins = counts.data() + i * kBins;
-    if (search.stage == 0) {
-      all_keys(tile.keys);
-      count_first_digit(digits, tile.keys, valid, bins);
-      return;
-    }
-    const Filter filter = filter_of(search, digits);
-    const std::size_t found = without_padding(tile.places, find(filter, tile.keys, tile.places), valid);
-    count_later_digit(search, digits, hash_key(task_, inputs_[open[i]]), tile.keys, tile.places, first, found, bins);
-  };
-  for_padded(task_, block, nullptr, 0, [&](const Elements& part, std::size_t valid, std::byte*) {
-    // Padding must not be counted: `valid` elements are the tensor's.
-    const auto in_tile = [&](std::size_t offset, std::size_t num) { return valid > offset ? std::min(num, valid - offset) : 0; };
-    if (!computes_in_float64(task_.output_dtype) && all_inputs_are(task_, DType::kBF16)) {
-      TileKeys<std::uint32_t> tile;
-      const auto* base_data = reinterpret_cast<const std::uint16_t*>(part.inputs[base]);
-      for (std::size_t offset = 0; offset < part.num_elements; offset += kTileElements) {
-        const std::size_t num = std::min(kTileElements, part.num_elements - offset);
-        for (std::size_t i = 0; i < open.size(); ++i) {
-          const auto* term = reinterpret_cast<const std::uint16_t*>(part.inputs[static_cast<std::size_t>(inputs_[open[i]])]) + offset;
-          count_tile(
-              i, tile, part.first_element + offset, in_tile(offset, num),
-              [&](std::uint32_t* keys) { magnitude_keys_bf16(term, base_data + offset, num, keys); },
-              [&](const Filter& filter, std::uint32_t* keys, std::uint32_t* places) {
-                return find_keys_bf16(term, base_data + offset, num, filter.shift, static_cast<std::uint32_t>(filter.known), keys, places);
-              });
-        }
-      }
-      return;
-    }
-    const auto decoded = [&]<typename T, typename Key>(T, Key) {
-      TileKeys<Key> tile;
-      for_decoded_tiles<T>(task_, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
-        const auto* base_data = static_cast<const T*>(tiles[base]);
-        for (std::size_t i = 0; i < open.size(); ++i) {
-          const auto* term = static_cast<const T*>(tiles[static_cast<std::size_t>(inputs_[open[i]])]);
-          count_tile(
-              i, tile, part.first_element + offset, in_tile(offset, num), [&](Key* keys) { magnitude_keys(term, base_data, num, keys); },
-              [&](const Filter& filter, Key* keys, Key* places) {
-                return find_keys(term, base_data, num, filter.shift, static_cast<Key>(filter.known), keys, places);
-              });
-        }
-      });
-    };
-    if (computes_in_float64(task_.output_dtype)) {
-      decoded(double{}, std::uint64_t{});
-    } else {
-      decoded(float{}, std::uint32_t{});
-    }
-  });
+std::uint64_t MagnitudeSelection::scratch_bytes(int threads) const {
+  const std::uint64_t listed = std::min(kListedKeysBytes, task_.elements() * kBytesPerListedKey * inputs_.size());
+  // Blocks' lists with room to grow, the list of all, the keys made of it.
+  return 4 * listed + inputs_.size() * num_counts(Mode::kHistogram) * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
 }
 
-void MagnitudeSelection::decide(std::span<const std::uint64_t> counts, Decisions& decisions) const {
-  const std::uint64_t digits = magnitude_digits(task_);
+std::optional<PhaseShape> MagnitudeSelection::next_phase(const Decisions& decisions) const {
   const std::vector<std::size_t> open = open_searches(decisions);
+  if (open.empty()) return std::nullopt;
+  PhaseShape shape;
+  for (const std::size_t search : open) {
+    const Mode mode = mode_of(load(decisions, search), task_.elements(), inputs_.size());
+    shape.num_counts += num_counts(mode);
+    shape.has_sums = shape.has_sums || mode != Mode::kHistogram;
+  }
+  return shape;
+}
+
+void MagnitudeSelection::measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts,
+                                 std::vector<double>& sums) const {
+  std::vector<Counter> samplers;
+  std::vector<Counter> scanners;
+  std::vector<std::pair<bool, std::size_t>> order;  // sampler or scanner, and which
+  std::size_t used = 0;
+  for (const std::size_t search : open_searches(decisions)) {
+    const Counter counter(task_, inputs_[search], load(decisions, search), inputs_.size(), block.first_element >> 32, counts.data() + used);
+    used += num_counts(counter.mode());
+    auto& list = counter.mode() == Mode::kSample ? samplers : scanners;
+    order.emplace_back(counter.mode() == Mode::kSample, list.size());
+    list.push_back(counter);
+  }
+  if (!samplers.empty()) {
+    for_sampled_runs(task_, block, [&](const Elements& run) {
+      for_tiles(task_, run, [&](const auto& tile) {
+        for (Counter& counter : samplers) counter.add(tile, tile.num);
+      });
+    });
+  }
+  if (!scanners.empty()) {
+    for_padded(task_, block, nullptr, 0, [&](const Elements& part, std::size_t valid, std::byte*) {
+      for_tiles(task_, part, [&](const auto& tile) {
+        const std::size_t offset = tile.first - part.first_element;
+        for (Counter& counter : scanners) counter.add(tile, valid > offset ? std::min(tile.num, valid - offset) : 0);
+      });
+    });
+  }
+  for (const auto& [is_sampler, index] : order) {
+    Counter& counter = is_sampler ? samplers[index] : scanners[index];
+    if (counter.mode() == Mode::kHistogram) continue;
+    sums.push_back(static_cast<double>(counter.list().size() / 2));
+    sums.insert(sums.end(), counter.list().begin(), counter.list().end());
+  }
+}
+
+void MagnitudeSelection::decide(const PhaseResult& result, Decisions& decisions) const {
+  const std::vector<std::size_t> open = open_searches(decisions);
+  const std::uint64_t elements = task_.elements();
+  std::vector<Search> searches;
+  std::vector<Mode> modes;
+  for (const std::size_t search : open) {
+    searches.push_back(load(decisions, search));
+    modes.push_back(mode_of(searches.back(), elements, inputs_.size()));
+  }
+  std::vector<std::vector<OrderKey>> keys(open.size());
+  for (std::size_t at = 0; at < result.sums.size();) {
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      if (modes[i] == Mode::kHistogram) continue;
+      const auto num_keys = static_cast<std::size_t>(result.sums[at++]);
+      for (std::size_t k = 0; k < num_keys; ++k, at += 2) keys[i].push_back(listed_key(task_, result.sums[at], result.sums[at + 1]));
+    }
+  }
+  std::span<const std::uint64_t> counts = result.counts;
   for (std::size_t i = 0; i < open.size(); ++i) {
-    Search search = load(decisions, open[i]);
-    const std::uint64_t* bins = counts.data() + i * kBins;
-    std::size_t bin = kBins - 1;
-    while (bins[bin] < search.left) {
-      search.left -= bins[bin];
-      if (bin == 0) throw Error(ErrorCode::kInternal, "a histogram holds fewer elements than are to be kept");
-      --bin;
+    Search& search = searches[i];
+    const OrderKey end = end_of_keys(task_);
+    const std::span<const std::uint64_t> own = counts.first(num_counts(modes[i]));
+    counts = counts.subspan(own.size());
+    if (modes[i] == Mode::kSample) {
+      guess_bracket(keys[i], elements, end, search);
+    } else if (confirm(own[0], own[1], elements, end, search)) {
+      if (modes[i] == Mode::kCollect) {
+        if (search.left == 0 || search.left > keys[i].size())
+          throw Error(ErrorCode::kInternal, "a bracket of magnitudes holds fewer elements than are to be kept");
+        search.low = nth_largest(std::span(keys[i]), search.left - 1);
+        search.stage = Search::kFound;
+      } else {
+        narrow_to_bin(own.subspan(2), search);
+      }
     }
-    if (search.stage < digits) {
-      search.magnitude |= static_cast<std::uint64_t>(bin) << (16 * (digits - 1 - search.stage));
-    } else if (search.stage < digits + 2) {
-      search.hash |= static_cast<std::uint64_t>(bin) << (16 * (digits + 1 - search.stage));
-      search.hash_digits = 1;
-    } else {
-      search.high_index = bin;
-    }
-    search.stage = bins[bin] == search.left ? static_cast<std::uint64_t>(Search::kFound) : search.stage + 1;
     store(search, decisions, open[i]);
   }
 }
@@ -210,15 +467,10 @@ KeepRule MagnitudeSelection::rule(const Decisions& decisions, std::size_t search
   const Search search = load(decisions, search_index);
   KeepRule rule;
   if (search.stage == Search::kAll) return rule;
-  if (search.stage == Search::kNone) {
-    rule.kind = KeepRule::Kind::kNone;
-    return rule;
-  }
-  rule.magnitude = search.magnitude;
-  rule.kind = search.hash_digits != 0 ? KeepRule::Kind::kMagnitudeThenHash : KeepRule::Kind::kMagnitude;
-  rule.hash = static_cast<std::uint32_t>(search.hash);
-  rule.hash_inclusive = (index >> 32) >= search.high_index;
-  rule.salt = hash_salt(hash_key(task_, inputs_[search_index]), index);
+  const auto bound = bound_at<std::uint64_t>(search.stage == Search::kNone ? end_of_keys(task_) : search.low, index >> 32);
+  rule.magnitude = bound.magnitude;
+  rule.hash = bound.hash;
+  rule.factor = input_factor(task_.tensor_key, inputs_[search_index]);
   return rule;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// The exact k-th largest |x − b| of a tensor, found by histograms that add up over blocks and ranks.
+/// The exact k-th largest |x − b| of a tensor, found by a sample, then by counts and keys that add up over blocks and ranks.
 
 #include <cstdint>
 #include <optional>
@@ -15,12 +15,15 @@ namespace moeweld::merge {
 /// 2^32 indices), then the index's high half. So "the k largest" is exact, the same on any number of ranks, and among equal magnitudes does
 /// not favour the first rows.
 ///
-/// One search per input that has to be sparsified: a digit of 16 bits per phase, from the top, until the cut falls on the border of a bin.
+/// One search per input that has to be sparsified, each in a bracket of keys that the next phase narrows:
+///   sample     keys of a few runs spread over a large tensor: a bracket that very likely holds the k-th key
+///   collect    counts what is above the bracket and lists the keys inside: the k-th is one of them
+///   histogram  where the bracket holds too many keys to list: counts them in 2^16 equal parts
+/// A sample that misleads costs a pass, never exactness: the counts show that the key is elsewhere, and the bracket moves there. So a large
+/// tensor is read twice, nearly always, however its magnitudes are distributed (docs/decisions/005).
 class MagnitudeSelection {
  public:
-  static constexpr std::size_t kBins = 1 << 16;
-
-  /// How many inputs' searches a Decisions holds is fixed by the method; `inputs` are indices into Task::inputs.
+  /// `inputs` are indices into Task::inputs.
   MagnitudeSelection(const Task& task, std::vector<int> inputs) : task_(task), inputs_(std::move(inputs)) {}
 
   /// k for a density in (0, 1): max(1, ⌊density · n⌋).
@@ -29,17 +32,27 @@ class MagnitudeSelection {
   /// Starts every search; densities[i] belongs to inputs[i]: ≥ 1 keeps all, ≤ 0 nothing.
   void start(std::span<const double> densities, Decisions& decisions) const;
 
-  /// Inputs whose search goes on: their histograms, kBins each, in this order, are the counts of the next phase. Empty: all is decided.
-  std::vector<std::size_t> open_searches(const Decisions& decisions) const;
+  /// What the next phase measures; nothing when all is decided.
+  std::optional<PhaseShape> next_phase(const Decisions& decisions) const;
 
-  void measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts) const;
-  void decide(std::span<const std::uint64_t> counts, Decisions& decisions) const;
+  void measure(const Decisions& decisions, const Elements& block, std::span<std::uint64_t> counts, std::vector<double>& sums) const;
+  /// Sums are lists, in block order.
+  static void fold(std::span<const double> sums, std::vector<double>& total) { total.insert(total.end(), sums.begin(), sums.end()); }
+  void decide(const PhaseResult& result, Decisions& decisions) const;
 
-  /// The rule for elements whose indices have this high half; `search` is an index into inputs. May be called before all is decided only
-  /// for inputs that are.
+  /// The rule for elements whose indices have the high half of `index`; `search` is an index into inputs. May be called before all is
+  /// decided only for inputs that are.
   KeepRule rule(const Decisions& decisions, std::size_t search, std::uint64_t index) const;
 
+  /// The most that measuring takes beside the inputs.
+  std::uint64_t scratch_bytes(int threads) const;
+
+  /// Of the keys that one phase lists, in all searches together, as a rule.
+  static constexpr std::uint64_t kListedKeysBytes = std::uint64_t{1} << 24;
+
  private:
+  std::vector<std::size_t> open_searches(const Decisions& decisions) const;
+
   const Task& task_;
   std::vector<int> inputs_;
 };

@@ -69,6 +69,10 @@ struct MethodRow {
   /// answer; with empty Decisions it says whether the task needs any measuring at all. Null: never measures.
   std::optional<PhaseShape> (*next_phase)(const Task& task, const Decisions& decisions) = nullptr;
 
+  /// The most that measuring takes beside the inputs, with so many threads: histograms, lists of keys. Null: what the first phase's counts
+  /// take.
+  std::uint64_t (*scratch_bytes)(const Task& task, int threads) = nullptr;
+
   /// Measures one block: `elements` is exactly block `elements.first_element / kBlockElements`. Adds to `counts` (num_counts entries,
   /// shared by the blocks that one thread sees) and fills `sums` (empty on entry) when the phase has sums. Thread-safe.
   void (*measure)(const Task& task, const Decisions& decisions, const PhaseShape& phase, const Elements& elements,

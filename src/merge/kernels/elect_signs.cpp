@@ -12,26 +12,52 @@ namespace moeweld::merge {
 namespace HWY_NAMESPACE {
 
 // kTerms 0: any number, recomputed in the second round instead of kept in registers.
-template <class Source, class Sink, std::size_t kTerms, typename T>
-void Elect(const SignElection<T>& election, std::size_t num, void* output) {
+template <class Source, class Sink, std::size_t kTerms, bool kHashed, typename T>
+void ElectAs(const SignElection<T>& election, std::size_t num, void* output) {
   const hn::ScalableTag<T> d;
   using V = hn::VFromD<decltype(d)>;
+  using Rule = AtOrAbove<decltype(d)>;
   const Sink sink(output);
   const Source base_source(election.base);
   const std::size_t num_terms = kTerms != 0 ? kTerms : election.terms.size();
   const bool scaled = !election.scales.empty();
+  const bool normalize = election.normalize;
   const auto zero = hn::Zero(d);
   const auto one = hn::Set(d, T{1});
   const auto lambda = hn::Set(d, election.lambda);
+  const auto rule_of = [&](std::size_t k)
+                           HWY_ATTR { return Rule(election.rules[k].magnitude, election.rules[k].hash, election.rules[k].factor); };
+  // In registers, where their number is known.
+  constexpr std::size_t kKnown = kTerms != 0 ? kTerms : 1;
+  const void* pointers[kKnown];
+  V weights[kKnown];
+  V scales[kKnown];
+  Rule rules[3] = {rule_of(0), rule_of(kKnown > 1 ? 1 : 0), rule_of(kKnown > 2 ? 2 : 0)};
+  static_assert(kKnown <= 3);
+  for (std::size_t k = 0; k < kKnown; ++k) {
+    pointers[k] = election.terms[k];
+    weights[k] = hn::Set(d, election.weights[k]);
+    scales[k] = scaled ? hn::Set(d, election.scales[k]) : one;
+  }
+  MixedIndices<decltype(d)> indices(election.first_low, election.index_salt);
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
     const V base = base_source.Load(d, i);
-    const auto low = static_cast<std::uint32_t>(election.first_low + i);
+    auto mixed_indices = hn::Zero(hn::Rebind<std::uint32_t, decltype(d)>());
+    if constexpr (kHashed) mixed_indices = indices.Next();
     const auto term = [&](std::size_t k) HWY_ATTR {
-      V value = KeepOrZero(d, election.rules[k], hn::Sub(Source(election.terms[k]).Load(d, i), base), low);
-      if (scaled) value = hn::Mul(value, hn::Set(d, election.scales[k]));
-      return hn::Mul(value, hn::Set(d, election.weights[k]));
+      const bool known = kTerms != 0;
+      const V delta = hn::Sub(Source(known ? pointers[k] : election.terms[k]).Load(d, i), base);
+      const auto key = MagnitudeKey(d, delta);
+      const Rule rule = known ? rules[k] : rule_of(k);
+      const auto keeps = [&]() HWY_ATTR {
+        if constexpr (kHashed) return rule.Test(key, mixed_indices);
+        return rule.Test(key);
+      }();
+      V value = hn::IfThenElseZero(hn::RebindMask(d, keeps), delta);
+      if (scaled) value = hn::Mul(value, known ? scales[k] : hn::Set(d, election.scales[k]));
+      return hn::Mul(value, known ? weights[k] : hn::Set(d, election.weights[k]));
     };
-    V kept[kTerms != 0 ? kTerms : 1];
+    V kept[kKnown];
     V sum = term(0);
     if constexpr (kTerms != 0) kept[0] = sum;
     for (std::size_t k = 1; k < num_terms; ++k) {
@@ -52,11 +78,19 @@ void Elect(const SignElection<T>& election, std::size_t num, void* output) {
       // A comparison with NaN is false, so NaN is never left out.
       const auto left_out = hn::Or(hn::And(positive, hn::Le(value, zero)), hn::AndNot(positive, hn::Ge(value, zero)));
       mixed = hn::Add(mixed, hn::IfThenZeroElse(left_out, value));
-      divisor = hn::Add(divisor, hn::IfThenZeroElse(left_out, hn::Set(d, election.weights[k])));
+      divisor = hn::Add(divisor, hn::IfThenZeroElse(left_out, kTerms != 0 ? weights[k] : hn::Set(d, election.weights[k])));
     }
-    if (election.normalize) mixed = hn::Div(mixed, hn::IfThenElse(hn::Eq(divisor, zero), one, divisor));
+    if (normalize) mixed = hn::Div(mixed, hn::IfThenElse(hn::Eq(divisor, zero), one, divisor));
     sink.Store(d, hn::Add(base, hn::Mul(mixed, lambda)), i);
   }
+}
+
+template <class Source, class Sink, std::size_t kTerms, typename T>
+void Elect(const SignElection<T>& election, std::size_t num, void* output) {
+  bool hashed = false;
+  for (const KeepRule& rule : election.rules) hashed = hashed || rule.hash != 0;
+  if (hashed) return ElectAs<Source, Sink, kTerms, true>(election, num, output);
+  ElectAs<Source, Sink, kTerms, false>(election, num, output);
 }
 
 void ElectFloats(const SignElection<float>& election, std::size_t num, float* output) {
@@ -78,72 +112,31 @@ void ElectBf16(const SignElection<float>& election, std::size_t num, std::uint16
   }
 }
 
-template <class Source, typename T, typename Key>
-void Keys(const void* term, const void* base, std::size_t num, Key* keys) {
-  const hn::ScalableTag<T> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  const Source terms(term);
-  const Source bases(base);
-  for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    hn::StoreU(hn::BitCast(du, MagnitudeKey(d, hn::Sub(terms.Load(d, i), bases.Load(d, i)))), du, keys + i);
-  }
-}
-void KeysFloat(const float* term, const float* base, std::size_t num, std::uint32_t* keys) {
-  Keys<PlainSource<float>, float>(term, base, num, keys);
-}
-void KeysDouble(const double* term, const double* base, std::size_t num, std::uint64_t* keys) {
-  Keys<PlainSource<double>, double>(term, base, num, keys);
-}
-void KeysBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
-  Keys<Bf16Source, float>(term, base, num, keys);
-}
-
-template <class Source, typename T, typename Key>
-std::size_t Find(const void* term, const void* base, std::size_t num, int shift, Key known, Key* keys, Key* places) {
-  const hn::ScalableTag<T> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  const Source terms(term);
-  const Source bases(base);
-  const auto wanted = hn::Set(du, known);
-  std::size_t found = 0;
-  for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    const auto key = hn::BitCast(du, MagnitudeKey(d, hn::Sub(terms.Load(d, i), bases.Load(d, i))));
-    const auto match = hn::Eq(hn::ShiftRightSame(key, shift), wanted);
-    if (hn::AllFalse(du, match)) continue;
-    hn::CompressStore(hn::Iota(du, static_cast<Key>(i)), match, du, places + found);
-    found += hn::CompressStore(key, match, du, keys + found);
-  }
-  return found;
-}
-std::size_t FindFloat(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
-                      std::uint32_t* places) {
-  return Find<PlainSource<float>, float>(term, base, num, shift, known, keys, places);
-}
-std::size_t FindDouble(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys,
-                       std::uint64_t* places) {
-  return Find<PlainSource<double>, double>(term, base, num, shift, known, keys, places);
-}
-std::size_t FindBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known,
-                     std::uint32_t* keys, std::uint32_t* places) {
-  return Find<Bf16Source, float>(term, base, num, shift, known, keys, places);
-}
-
-void KeptFloat(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t low, double* target) {
+void KeptFloat(const KeepRule& rule, std::uint32_t index_salt, const float* term, const float* base, std::size_t num, std::uint32_t low,
+               double* target) {
   const hn::ScalableTag<float> d;
   const hn::ScalableTag<double> dd;
   const hn::Rebind<float, decltype(dd)> half;
+  const AtOrAbove<decltype(d)> keeps(rule.magnitude, rule.hash, rule.factor);
+  MixedIndices<decltype(d)> indices(low, index_salt);
   alignas(64) float kept[hn::MaxLanes(d)];
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    hn::Store(KeepOrZero(d, rule, hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i)), static_cast<std::uint32_t>(low + i)), d, kept);
+    const auto delta = hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i));
+    const auto mask = hn::RebindMask(d, keeps.Test(MagnitudeKey(d, delta), indices.Next()));
+    hn::Store(hn::IfThenElseZero(mask, delta), d, kept);
     for (std::size_t j = 0; j < hn::Lanes(d); j += hn::Lanes(dd))
       hn::StoreU(hn::PromoteTo(dd, hn::LoadU(half, kept + j)), dd, target + i + j);
   }
 }
-void KeptDouble(const KeepRule& rule, const double* term, const double* base, std::size_t num, std::uint32_t low, double* target) {
+void KeptDouble(const KeepRule& rule, std::uint32_t index_salt, const double* term, const double* base, std::size_t num, std::uint32_t low,
+                double* target) {
   const hn::ScalableTag<double> d;
+  const AtOrAbove<decltype(d)> keeps(rule.magnitude, rule.hash, rule.factor);
+  MixedIndices<decltype(d)> indices(low, index_salt);
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    hn::StoreU(KeepOrZero(d, rule, hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i)), static_cast<std::uint32_t>(low + i)), d,
-               target + i);
+    const auto delta = hn::Sub(hn::LoadU(d, term + i), hn::LoadU(d, base + i));
+    const auto mask = hn::RebindMask(d, keeps.Test(MagnitudeKey(d, delta), indices.Next()));
+    hn::StoreU(hn::IfThenElseZero(mask, delta), d, target + i);
   }
 }
 
@@ -157,12 +150,6 @@ namespace moeweld::merge {
 HWY_EXPORT(ElectFloats);
 HWY_EXPORT(ElectDoubles);
 HWY_EXPORT(ElectBf16);
-HWY_EXPORT(KeysFloat);
-HWY_EXPORT(KeysDouble);
-HWY_EXPORT(KeysBf16);
-HWY_EXPORT(FindFloat);
-HWY_EXPORT(FindDouble);
-HWY_EXPORT(FindBf16);
 HWY_EXPORT(KeptFloat);
 HWY_EXPORT(KeptDouble);
 
@@ -175,32 +162,13 @@ void elect_signs(const SignElection<double>& election, std::size_t num, double* 
 void elect_signs_bf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output) {
   HWY_DYNAMIC_DISPATCH(ElectBf16)(election, num, output);
 }
-void magnitude_keys(const float* term, const float* base, std::size_t num, std::uint32_t* keys) {
-  HWY_DYNAMIC_DISPATCH(KeysFloat)(term, base, num, keys);
+void kept_deltas(const KeepRule& rule, std::uint32_t index_salt, const float* term, const float* base, std::size_t num, std::uint32_t low,
+                 double* target) {
+  HWY_DYNAMIC_DISPATCH(KeptFloat)(rule, index_salt, term, base, num, low, target);
 }
-void magnitude_keys(const double* term, const double* base, std::size_t num, std::uint64_t* keys) {
-  HWY_DYNAMIC_DISPATCH(KeysDouble)(term, base, num, keys);
-}
-void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
-  HWY_DYNAMIC_DISPATCH(KeysBf16)(term, base, num, keys);
-}
-std::size_t find_keys(const float* term, const float* base, std::size_t num, int shift, std::uint32_t known, std::uint32_t* keys,
-                      std::uint32_t* places) {
-  return HWY_DYNAMIC_DISPATCH(FindFloat)(term, base, num, shift, known, keys, places);
-}
-std::size_t find_keys(const double* term, const double* base, std::size_t num, int shift, std::uint64_t known, std::uint64_t* keys,
-                      std::uint64_t* places) {
-  return HWY_DYNAMIC_DISPATCH(FindDouble)(term, base, num, shift, known, keys, places);
-}
-std::size_t find_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, int shift, std::uint32_t known,
-                           std::uint32_t* keys, std::uint32_t* places) {
-  return HWY_DYNAMIC_DISPATCH(FindBf16)(term, base, num, shift, known, keys, places);
-}
-void kept_deltas(const KeepRule& rule, const float* term, const float* base, std::size_t num, std::uint32_t low, double* target) {
-  HWY_DYNAMIC_DISPATCH(KeptFloat)(rule, term, base, num, low, target);
-}
-void kept_deltas(const KeepRule& rule, const double* term, const double* base, std::size_t num, std::uint32_t low, double* target) {
-  HWY_DYNAMIC_DISPATCH(KeptDouble)(rule, term, base, num, low, target);
+void kept_deltas(const KeepRule& rule, std::uint32_t index_salt, const double* term, const double* base, std::size_t num, std::uint32_t low,
+                 double* target) {
+  HWY_DYNAMIC_DISPATCH(KeptDouble)(rule, index_salt, term, base, num, low, target);
 }
 
 }  // namespace moeweld::merge

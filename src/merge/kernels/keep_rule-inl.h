@@ -41,9 +41,10 @@ HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> MagnitudeKey(D d, hn::VFromD<D> val
   return hn::Min(hn::And(hn::BitCast(di, value), hn::Set(di, Bits::kMagnitude)), hn::Set(di, Bits::kNan));
 }
 
+// mix32 of (index ^ index_salt), for Lanes(d) indices.
 template <class DU32>
-HWY_INLINE hn::VFromD<DU32> HashIndices(DU32 d, std::uint32_t first_low, std::uint32_t salt) {
-  auto x = hn::Xor(hn::Iota(d, first_low), hn::Set(d, salt));
+HWY_INLINE hn::VFromD<DU32> MixIndices(DU32 d, hn::VFromD<DU32> indices, hn::VFromD<DU32> index_salt) {
+  auto x = hn::Xor(indices, index_salt);
   x = hn::Xor(x, hn::ShiftRight<16>(x));
   x = hn::Mul(x, hn::Set(d, 0x7FEB352Du));
   x = hn::Xor(x, hn::ShiftRight<15>(x));
@@ -51,49 +52,52 @@ HWY_INLINE hn::VFromD<DU32> HashIndices(DU32 d, std::uint32_t first_low, std::ui
   return hn::Xor(x, hn::ShiftRight<16>(x));
 }
 
-// Hashes of Lanes(d) indices as non-negative signed lanes of D's width, order kept: for 32-bit lanes the top bit is flipped into the sign.
-template <class D, hwy::EnableIf<sizeof(hn::TFromD<D>) == 4>* = nullptr>
-HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> OrderedHashes(D, std::uint32_t first_low, std::uint32_t salt) {
-  const hn::RebindToSigned<D> di;
-  const hn::RebindToUnsigned<D> du;
-  return hn::BitCast(di, hn::Xor(HashIndices(du, first_low, salt), hn::Set(du, 0x80000000u)));
-}
-template <class D, hwy::EnableIf<sizeof(hn::TFromD<D>) == 8>* = nullptr>
-HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> OrderedHashes(D, std::uint32_t first_low, std::uint32_t salt) {
-  const hn::RebindToSigned<D> di;
-  const hn::RebindToUnsigned<D> du;
-  const hn::Rebind<std::uint32_t, D> du32;
-  return hn::BitCast(di, hn::PromoteTo(du, HashIndices(du32, first_low, salt)));
-}
+// Mixed indices of as many elements as D has lanes.
 template <class D>
-HWY_INLINE hn::VFromD<hn::RebindToSigned<D>> OrderedHashBound(D, std::uint32_t hash) {
-  const hn::RebindToSigned<D> di;
-  if constexpr (sizeof(hn::TFromD<D>) == 4) return hn::Set(di, static_cast<std::int32_t>(hash ^ 0x80000000u));
-  return hn::Set(di, static_cast<typename FloatBits<hn::TFromD<D>>::Signed>(hash));
-}
-
-// `value` where the rule keeps it, zero elsewhere.
-template <class D>
-HWY_INLINE hn::VFromD<D> KeepOrZero(D d, const KeepRule& rule, hn::VFromD<D> value, std::uint32_t first_low) {
-  using Signed = typename FloatBits<hn::TFromD<D>>::Signed;
-  if (rule.kind == KeepRule::Kind::kAll) return value;
-  if (rule.kind == KeepRule::Kind::kNone) return hn::Zero(d);
-  const hn::RebindToSigned<D> di;
-  const auto key = MagnitudeKey(d, value);
-  const auto bound = hn::Set(di, static_cast<Signed>(rule.magnitude));
-  const auto above = hn::Gt(key, bound);
-  const auto equal = hn::Eq(key, bound);
-  if (rule.kind == KeepRule::Kind::kMagnitude) return hn::IfThenElseZero(hn::RebindMask(d, hn::Or(above, equal)), value);
-  auto keep = above;
-  if (!hn::AllFalse(di, equal)) {
-    const auto hashes = OrderedHashes(d, first_low, rule.salt);
-    const auto hash_bound = OrderedHashBound(d, rule.hash);
-    auto stays = hn::Gt(hashes, hash_bound);
-    if (rule.hash_inclusive) stays = hn::Or(stays, hn::Eq(hashes, hash_bound));
-    keep = hn::Or(above, hn::And(equal, stays));
+struct MixedIndices {
+  using DU32 = hn::Rebind<std::uint32_t, D>;
+  hn::VFromD<DU32> indices;
+  hn::VFromD<DU32> salt;
+  HWY_INLINE MixedIndices(std::uint32_t first_low, std::uint32_t index_salt)
+      : indices(hn::Iota(DU32(), first_low)), salt(hn::Set(DU32(), index_salt)) {}
+  HWY_INLINE hn::VFromD<DU32> Next() {
+    const DU32 d;
+    const auto mixed = MixIndices(d, indices, salt);
+    indices = hn::Add(indices, hn::Set(d, static_cast<std::uint32_t>(hn::Lanes(d))));
+    return mixed;
   }
-  return hn::IfThenElseZero(hn::RebindMask(d, keep), value);
-}
+};
+
+// Which elements are at or above a bound.
+template <class D>
+struct AtOrAbove {
+  using DI = hn::RebindToSigned<D>;
+  using DI32 = hn::Rebind<std::int32_t, D>;
+  using DU32 = hn::Rebind<std::uint32_t, D>;
+  using Signed = hn::TFromD<DI>;
+  hn::VFromD<DI> magnitude;
+  hn::VFromD<DI> hash;
+  hn::VFromD<DU32> factor;
+  HWY_INLINE AtOrAbove(std::uint64_t bound_magnitude, std::uint32_t bound_hash, std::uint32_t input_factor)
+      : magnitude(hn::Set(DI(), static_cast<Signed>(bound_magnitude))),
+        hash(hn::Set(DI(), static_cast<Signed>(static_cast<std::int32_t>(bound_hash ^ kHashFlip)))),
+        factor(hn::Set(DU32(), input_factor)) {}
+  // For a bound whose hash is 0.
+  HWY_INLINE auto Test(hn::VFromD<DI> key) const { return hn::Not(hn::Gt(magnitude, key)); }
+  HWY_INLINE auto Test(hn::VFromD<DI> key, hn::VFromD<DU32> mixed) const {
+    return hn::Or(hn::Gt(key, magnitude), hn::AndNot(hn::Gt(hash, Hash(mixed)), hn::Eq(key, magnitude)));
+  }
+
+ private:
+  HWY_INLINE hn::VFromD<DI> Hash(hn::VFromD<DU32> mixed) const {
+    const auto narrow = hn::BitCast(DI32(), hn::Mul(mixed, factor));
+    if constexpr (sizeof(Signed) == 4) {
+      return narrow;
+    } else {
+      return hn::PromoteTo(DI(), narrow);
+    }
+  }
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace moeweld::merge

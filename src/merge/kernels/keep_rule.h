@@ -16,20 +16,28 @@ constexpr std::uint32_t mix32(std::uint32_t x) {
   return x;
 }
 
-/// Hash of element `index`, distinct for all indices with the same high half. `key`: the tensor's and the input's.
-constexpr std::uint32_t hash_salt(std::uint32_t key, std::uint64_t index) { return mix32(static_cast<std::uint32_t>(index >> 32) ^ key); }
-constexpr std::uint32_t hash_index(std::uint32_t key, std::uint64_t index) {
-  return mix32(static_cast<std::uint32_t>(index) ^ hash_salt(key, index));
+/// Hash of element `index` in the order of one input: distinct for all indices with the same high half. The costly part, mix32, is the same
+/// for all inputs; an odd factor of each input's own makes their orders unlike.
+constexpr std::uint32_t index_salt(std::uint64_t tensor_key, std::uint64_t index) {
+  return mix32(static_cast<std::uint32_t>(index >> 32) ^
+               mix32(static_cast<std::uint32_t>(tensor_key) + static_cast<std::uint32_t>(tensor_key >> 32)));
+}
+constexpr std::uint32_t input_factor(std::uint64_t tensor_key, int input) {
+  return mix32(static_cast<std::uint32_t>(tensor_key >> 32) + mix32(static_cast<std::uint32_t>(input) + 1)) | 1;
+}
+/// The top bit is flipped, so that kernels may compare hashes without it as signed numbers.
+constexpr std::uint32_t kHashFlip = 0x80000000u;
+constexpr std::uint32_t hash_index(std::uint32_t index_salt, std::uint32_t input_factor, std::uint64_t index) {
+  return (mix32(static_cast<std::uint32_t>(index) ^ index_salt) * input_factor) ^ kHashFlip;
 }
 
-/// For elements whose indices share their high half.
+/// Elements of one input at or above a bound stay. They share the high half of their indices. By default all do.
 struct KeepRule {
-  enum class Kind : std::uint8_t { kAll, kNone, kMagnitude, kMagnitudeThenHash };
-  Kind kind = Kind::kAll;
-  bool hash_inclusive = true;  ///< whether an element of equal magnitude and equal hash stays
-  std::uint32_t hash = 0;
-  std::uint32_t salt = 0;       ///< hash_salt of these elements
   std::uint64_t magnitude = 0;  ///< bits of the smallest magnitude that may stay; NaN counts as the largest
+  std::uint32_t hash = 0;       ///< smallest hash that stays among elements of that magnitude
+  std::uint32_t factor = 1;     ///< input_factor
+
+  bool keeps_all() const { return magnitude == 0 && hash == 0; }
 };
 
 }  // namespace moeweld::merge

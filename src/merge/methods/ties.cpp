@@ -51,14 +51,17 @@ bool has_dropped(const Task& task) {
 std::optional<PhaseShape> next_phase(const Task& task, const Decisions& decisions) {
   const MagnitudeSelection selection(task, task_vectors(task));
   const Decisions now = started(task, decisions);
-  if (const std::size_t open = selection.open_searches(now).size(); open != 0) {
-    return PhaseShape{.phase = kSelect, .num_counts = open * MagnitudeSelection::kBins, .has_sums = false};
+  if (auto shape = selection.next_phase(now)) {
+    shape->phase = kSelect;
+    return shape;
   }
   if (task.parameters[kRescale] != 0.0 && has_dropped(task) && now.reals.empty() && task.elements() != 0) {
     return PhaseShape{.phase = kRescaleSums, .num_counts = 0, .has_sums = true};
   }
   return std::nullopt;
 }
+
+std::uint64_t scratch_bytes(const Task& task, int threads) { return MagnitudeSelection(task, task_vectors(task)).scratch_bytes(threads); }
 
 std::vector<KeepRule> rules_at(const Task& task, const MagnitudeSelection& selection, const Decisions& decisions, std::uint64_t index) {
   std::vector<KeepRule> rules;
@@ -83,6 +86,7 @@ void measure_norms(const Task& task, const MagnitudeSelection& selection, const 
                    std::vector<double>& sums) {
   const std::vector<int> inputs = task_vectors(task);
   const std::vector<KeepRule> rules = rules_at(task, selection, decisions, block.first_element);
+  const std::uint32_t salt = index_salt(task.tensor_key, block.first_element);
   std::vector<CompensatedSum> totals(2 * inputs.size());
   std::array<double, kTileElements> deltas;
   const auto add_tile = [&](std::size_t num, CompensatedSum& total) {
@@ -96,9 +100,9 @@ void measure_norms(const Task& task, const MagnitudeSelection& selection, const 
       const auto low = static_cast<std::uint32_t>(part.first_element + offset);
       for (std::size_t i = 0; i < inputs.size(); ++i) {
         const auto* term = static_cast<const T*>(tiles[static_cast<std::size_t>(inputs[i])]);
-        kept_deltas(KeepRule{}, term, base, num, low, deltas.data());
+        kept_deltas(KeepRule{}, salt, term, base, num, low, deltas.data());
         add_tile(num, totals[2 * i]);
-        kept_deltas(rules[i], term, base, num, low, deltas.data());
+        kept_deltas(rules[i], salt, term, base, num, low, deltas.data());
         add_tile(num, totals[2 * i + 1]);
       }
     });
@@ -110,15 +114,21 @@ void measure(const Task& task, const Decisions& decisions, const PhaseShape& pha
              std::vector<double>& sums) {
   const MagnitudeSelection selection(task, task_vectors(task));
   const Decisions now = started(task, decisions);
-  if (phase.phase == kSelect) return selection.measure(now, block, counts);
+  if (phase.phase == kSelect) return selection.measure(now, block, counts, sums);
   if (computes_in_float64(task.output_dtype)) return measure_norms<double>(task, selection, now, block, sums);
   measure_norms<float>(task, selection, now, block, sums);
+}
+
+void fold(const Task&, const PhaseShape& phase, std::uint64_t, std::span<const double> sums, std::vector<double>& total) {
+  if (phase.phase == kSelect) return MagnitudeSelection::fold(sums, total);
+  total.resize(sums.size());
+  for (std::size_t i = 0; i < sums.size(); ++i) total[i] += sums[i];
 }
 
 /// integers: the searches; reals: one factor per task vector, when rescaled.
 void decide(const Task& task, const PhaseShape& phase, const PhaseResult& result, Decisions& decisions) {
   decisions = started(task, decisions);
-  if (phase.phase == kSelect) return MagnitudeSelection(task, task_vectors(task)).decide(result.counts, decisions);
+  if (phase.phase == kSelect) return MagnitudeSelection(task, task_vectors(task)).decide(result, decisions);
   for (std::size_t i = 0; i + 1 < result.sums.size(); i += 2) {
     const double before = result.sums[i];
     const double after = result.sums[i + 1];
@@ -144,6 +154,7 @@ void apply_as(const Task& task, const Decisions& decisions, const Elements& elem
   const auto apply_run = [&](const Elements& run, std::byte* target_begin) {
     const std::vector<KeepRule> rules = rules_at(task, selection, decisions, run.first_element);
     election.rules = rules;
+    election.index_salt = index_salt(task.tensor_key, run.first_element);
     for_padded(task, run, target_begin, element_size, [&](const Elements& part, std::size_t, std::byte* target) {
       std::vector<const void*> terms(inputs.size());
       const auto pick = [&](const auto& pointers) {
@@ -211,7 +222,9 @@ MethodRow ties_row() {
   row.model_parameters = {{.name = "weight", .meaning = "weight of the model's task vector"},
                           {.name = "density", .default_value = 1, .meaning = "fraction of the task vector that is kept"}};
   row.next_phase = next_phase;
+  row.scratch_bytes = scratch_bytes;
   row.measure = measure;
+  row.fold = fold;
   row.decide = decide;
   row.apply = apply;
   return row;
