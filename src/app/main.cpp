@@ -28,6 +28,8 @@ const char* verb(Command command) {
       return "extract";
     case Command::kMethods:
       return "list methods";
+    case Command::kCheck:
+      return "check";
   }
   return "run";
 }
@@ -42,6 +44,8 @@ int dispatch(Peers& peers, const Options& options) {
       return run_extract(peers, *storage, options);
     case Command::kVerify:
       return run_verify(peers, *storage, options);
+    case Command::kCheck:
+      return run_check(peers, *storage, options);
     case Command::kPlan:
       return first ? run_plan(*storage, options) : 0;
     case Command::kInspect:

@@ -19,9 +19,10 @@ Examples:
   mpirun -n 4 moeweld merge configs/ties.yml out/     merge on four (srun does as well)
   moeweld verify out/                                 every byte against the manifest
   moeweld extract mixtral/ expert-3/ --expert 3       one expert as a dense model
+  moeweld check out/ --token-ids ids.txt              perplexity and next tokens, computed layer by layer
 
 Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
-7 OUT exists, 8 verification failed, 9 a rank failed, 75 interrupted: run again.)";
+7 OUT exists, 8 verification failed, 9 a rank failed, 10 check: logits that are not finite, 75 interrupted: run again.)";
 
 /// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
 const std::map<std::string, bool> kWithoutEffect = {{"cuda", false},
@@ -53,6 +54,7 @@ class Parser {
     add_verify();
     add_inspect();
     add_extract();
+    add_check();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
 
@@ -164,6 +166,21 @@ class Parser {
         ->delimiter(',');
     add_writing_flags(command);
     add_planning_flags(command);
+  }
+
+  void add_check() {
+    CLI::App& command =
+        add("check", "Run a model on a few tokens: are its logits finite, how well does it predict a text", Command::kCheck);
+    command.add_option("MODEL", options_.input, "Directory, or org/name in the hub cache")->required();
+    CLI::Option* prompts = command.add_option("--prompts", options_.prompts_file, "A prompt in each line");
+    CLI::Option* text = command.add_option("--text", options_.text_file, "One text: its perplexity is given");
+    CLI::Option* ids = command.add_option("--token-ids", options_.token_ids_file, "A JSON list of token ids in each line, used as given");
+    prompts->excludes(text)->excludes(ids);
+    text->excludes(ids);
+    command.add_flag("--json", options_.json, "As JSON: perplexity, next_tokens, ids, predictions, …");
+    command.add_flag("--last-logits", options_.last_logits, "With --json: all logits after the last token of each sequence");
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+    add_common_flags(command);
   }
 
   static std::uint64_t size_of(const std::string& text, const char* flag) {

@@ -11,7 +11,7 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods };
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck };
 
 struct Options {
   Command command = Command::kMerge;
@@ -21,7 +21,11 @@ struct Options {
   plan::PlanOptions plan;
   std::string transformers_cache;  ///< where models are looked for, instead of the environment's hub cache
   bool lenient = false;
-  int ranks = 0;  ///< plan --ranks; 0: one
+  std::string prompts_file;    ///< check --prompts
+  std::string text_file;       ///< check --text
+  std::string token_ids_file;  ///< check --token-ids
+  bool last_logits = false;    ///< check --last-logits
+  int ranks = 0;               ///< plan --ranks; 0: one
   bool json = false;
   bool log_json = false;
   bool quiet = false;

@@ -20,6 +20,7 @@ int run_verify(Peers& peers, Storage& storage, const Options& options);
 int run_inspect(Storage& storage, const Options& options);
 int run_extract(Peers& peers, Storage& storage, const Options& options);
 int run_methods();
+int run_check(Peers& peers, Storage& storage, const Options& options);
 
 /// merge's method table in the words of config.
 std::vector<config::MethodInfo> method_infos();

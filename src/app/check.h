@@ -1,0 +1,53 @@
+#pragma once
+/// What `check` reads and says.
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "moeweld/infer/forward.h"
+#include "moeweld/model/transformer.h"
+
+namespace moeweld::app {
+
+/// Logits that are NaN or infinite.
+constexpr int kNotFiniteExitCode = 10;
+
+/// One JSON list of token ids in each line that is not empty. Throws Error(kInvalidInput) with path and line.
+std::vector<infer::TokenIds> parse_token_ids(const std::string& text, const std::string& path);
+
+struct CheckSummary {
+  bool is_finite = true;
+  std::uint64_t num_scored = 0;      ///< tokens 2..n of all sequences
+  double log_likelihood = 0;         ///< their sum, natural logarithm
+  std::optional<double> perplexity;  ///< exp of the mean negative log-likelihood; nothing where no token was scored or it is no number
+};
+CheckSummary summarise(const infer::ForwardReport& report);
+
+struct CheckFacts {
+  std::string model;
+  std::uint64_t peak_memory_bytes = 0;
+};
+std::string check_text(const model::Transformer& model, const infer::ForwardReport& report, const CheckSummary& summary,
+                       const CheckFacts& facts);
+std::string check_json(const model::Transformer& model, const std::vector<infer::TokenIds>& sequences, const infer::ForwardReport& report,
+                       const CheckSummary& summary, const CheckFacts& facts);
+
+/// "layer 12 of 80": one live line on a terminal, else a plain line at most every 10 s.
+class LayerProgress {
+ public:
+  LayerProgress(bool json, bool quiet);
+  ~LayerProgress();
+  void update(std::size_t step, std::size_t num_steps);
+  void finish();
+
+ private:
+  bool json_;
+  bool quiet_;
+  bool terminal_;
+  bool live_ = false;
+  std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace moeweld::app
