@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exec/unit_reader.h"
 #include "exec/view_reader.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
@@ -72,7 +73,7 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + scratch_bytes + measuring_bytes;
+  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes;
   return needs;
 }
 
@@ -128,7 +129,7 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
   for (const plan::Operation& operation : plan.operations) {
     if (!needs_measuring(operation)) continue;
     const std::uint64_t held = operation.task.elements() * input_bytes_per_element(operation) / sizes.slot_bytes + 4;
-    if (held <= sizes.num_slots) slots = std::max(slots, held + kStreamingSlots);
+    if (held <= sizes.num_slots) slots = std::max(slots, held + kReadAheadBytesHeld / sizes.slot_bytes + kStreamingSlots);
   }
   return sizes.reserve_bytes + sizes.num_windows * sizes.window_bytes + std::min<std::uint64_t>(slots, sizes.num_slots) * sizes.slot_bytes;
 }

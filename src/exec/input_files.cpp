@@ -10,14 +10,15 @@ constexpr std::size_t kOpenFiles = 48;
 
 }  // namespace
 
-InputFile& InputFiles::open(std::uint32_t file) {
-  if (const auto found = open_.find(file); found != open_.end()) return *found->second;
+std::shared_ptr<InputFile> InputFiles::open(std::uint32_t file) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = open_.find(file); found != open_.end()) return found->second;
   if (open_.size() >= kOpenFiles) {
     open_.erase(order_.front());
     order_.pop_front();
   }
   const plan::PlannedInputFile& planned = plan_.input_files[file];
-  std::unique_ptr<InputFile> opened = storage_.open_input(planned.path, mode_);
+  std::shared_ptr<InputFile> opened = storage_.open_input(planned.path, mode_);
   if (opened->identity() != planned.identity) {
     throw Error(ErrorCode::kInvalidInput,
                 "the file changed between planning and reading: it had " + std::to_string(planned.identity.size_bytes) +
@@ -26,7 +27,7 @@ InputFile& InputFiles::open(std::uint32_t file) {
                 planned.path);
   }
   order_.push_back(file);
-  return *open_.emplace(file, std::move(opened)).first->second;
+  return open_.emplace(file, std::move(opened)).first->second;
 }
 
 }  // namespace moeweld::exec

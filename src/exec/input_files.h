@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
 
 #include "moeweld/plan/merge_plan.h"
@@ -11,20 +12,21 @@
 
 namespace moeweld::exec {
 
-/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open. One thread at a
-/// time.
+/// Input files of a plan, opened when first read and checked against what the plan saw. Keeps at most a few dozen open.
+/// Thread-safe.
 class InputFiles {
  public:
   InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode) {}
 
   /// Throws Error(kInvalidInput) if size or modification time is no longer what the plan saw.
-  InputFile& open(std::uint32_t file);
+  std::shared_ptr<InputFile> open(std::uint32_t file);
 
  private:
   Storage& storage_;
   const plan::MergePlan& plan_;
   IoMode mode_;
-  std::unordered_map<std::uint32_t, std::unique_ptr<InputFile>> open_;
+  std::mutex mutex_;
+  std::unordered_map<std::uint32_t, std::shared_ptr<InputFile>> open_;
   std::deque<std::uint32_t> order_;
 };
 

@@ -15,8 +15,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kReadAheadUnits = 3;
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 class MainPass {
@@ -29,7 +27,7 @@ class MainPass {
         writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {}
 
   std::vector<RunDigests> run() {
-    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, kReadAheadUnits);
+    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots);
     for (std::size_t i = 0; i < units_.size(); ++i) {
       const auto start = Clock::now();
       residents_.push_back({reader.take(), 0});

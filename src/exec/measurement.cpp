@@ -10,14 +10,13 @@ namespace {
 
 /// Results of a wave of shared measurements that are in flight at once: bounds what all_gather brings to every rank.
 constexpr std::uint64_t kWaveBytes = 16 << 20;
-constexpr std::size_t kReadAheadUnits = 2;
 
 merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& phase, const merge::Decisions& decisions,
                                   std::uint64_t first_block, std::uint64_t end_block, RankPipeline& pipeline) {
   const plan::Operation& operation = pipeline.plan.operations[index];
   merge::PhasePartial partial;
   const std::vector<Unit> units = cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes);
-  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots, kReadAheadUnits);
+  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots);
   for (const Unit& unit : units) {
     LoadedUnit loaded = reader.take();
     pipeline.report.read_bytes += loaded.read_bytes;

@@ -31,7 +31,7 @@ class EmbeddingRows {
   void add(std::int64_t id, std::span<double> sum) {
     const std::size_t row_bytes = sum.size() * size_bytes(slot_.embedding.dtype);
     bytes_.resize(row_bytes);
-    file_.read(slot_.embedding.begin + static_cast<std::uint64_t>(id) * row_bytes, bytes_);
+    file_->read(slot_.embedding.begin + static_cast<std::uint64_t>(id) * row_bytes, bytes_);
     decoded_.resize(sum.size());
     merge::Task task;
     task.shape = {sum.size()};
@@ -46,7 +46,7 @@ class EmbeddingRows {
 
  private:
   const plan::Slot& slot_;
-  InputFile& file_;
+  std::shared_ptr<InputFile> file_;
   std::vector<std::byte> bytes_;
   std::vector<double> decoded_;
 };

@@ -23,9 +23,10 @@ struct Range {
 
 }  // namespace
 
-UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
-                       std::size_t read_ahead)
-    : plan_(plan), units_(units), files_(files), views_(files), slots_(slots), read_ahead_(read_ahead), thread_([this] { run(); }) {}
+UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots)
+    : plan_(plan), units_(units), files_(files), slots_(slots) {
+  for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) threads_.emplace_back([this] { run(); });
+}
 
 UnitReader::~UnitReader() {
   {
@@ -33,49 +34,63 @@ UnitReader::~UnitReader() {
     stop_ = true;
   }
   changed_.notify_all();
-  // Given up before the end: the thread may wait for a slot that nobody will give back.
+  // Given up before the end: a thread may wait for a slot that nobody will give back.
   if (num_taken_ < units_.size()) slots_.close();
-  thread_.join();
-  for (LoadedUnit& unit : ready_) slots_.release(std::move(unit.slot));
+  for (std::thread& thread : threads_) thread.join();
+  for (auto& [index, unit] : ready_) slots_.release(std::move(unit.slot));
 }
 
 LoadedUnit UnitReader::take() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return !ready_.empty() || failure_; });
-  if (ready_.empty()) std::rethrow_exception(failure_);
-  LoadedUnit unit = std::move(ready_.front());
-  ready_.pop_front();
+  changed_.wait(lock, [this] { return ready_.contains(num_taken_) || failure_; });
+  const auto found = ready_.find(num_taken_);
+  if (found == ready_.end()) std::rethrow_exception(failure_);
+  LoadedUnit unit = std::move(found->second);
+  ready_.erase(found);
   ++num_taken_;
   lock.unlock();
   changed_.notify_all();
   return unit;
 }
 
+UnitReader::Turn UnitReader::next_turn() {
+  const std::lock_guard turn(turn_mutex_);
+  std::size_t unit = 0;
+  {
+    std::unique_lock lock(mutex_);
+    const auto may_read = [this] {
+      const bool held = needs_measuring(plan_.operations[units_[next_].front().operation]);
+      const std::size_t most = held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
+      return next_ - num_taken_ < most;
+    };
+    changed_.wait(lock, [&] { return stop_ || failure_ || next_ == units_.size() || may_read(); });
+    if (stop_ || failure_ || next_ == units_.size()) return {};
+    unit = next_++;
+  }
+  return {unit, slots_.acquire()};
+}
+
 void UnitReader::run() {
+  ViewReader views(files_);
   try {
-    for (const Unit& unit : units_) {
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return stop_ || ready_.size() < read_ahead_; });
-        if (stop_) return;
-      }
-      AlignedBuffer slot = slots_.acquire();
-      if (slot.size() == 0) return;  // closed
-      LoadedUnit loaded = load(unit, std::move(slot));
+    while (true) {
+      Turn turn = next_turn();
+      if (turn.slot.size() == 0) return;
+      LoadedUnit loaded = load(units_[turn.unit], views, std::move(turn.slot));
       {
         const std::lock_guard lock(mutex_);
-        ready_.push_back(std::move(loaded));
+        ready_.emplace(turn.unit, std::move(loaded));
       }
       changed_.notify_all();
     }
   } catch (...) {
     const std::lock_guard lock(mutex_);
-    failure_ = std::current_exception();
+    if (!failure_) failure_ = std::current_exception();
     changed_.notify_all();
   }
 }
 
-LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
+LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer slot) {
   LoadedUnit loaded;
   loaded.pieces = unit;
   std::vector<Range> ranges;
@@ -92,7 +107,7 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
       }
       const std::uint64_t bytes = piece.num_elements * size;
       if (used + bytes > slot.size()) throw Error(ErrorCode::kInternal, "a unit does not fit its input slot");
-      loaded.read_bytes += views_.read(source, piece.first_element, piece.num_elements, slot.data() + used);
+      loaded.read_bytes += views.read(source, piece.first_element, piece.num_elements, slot.data() + used);
       loaded.data.push_back(slot.data() + used);
       used += round_up(bytes, kDirectAlignment);
     }
@@ -122,10 +137,10 @@ LoadedUnit UnitReader::load(const Unit& unit, AlignedBuffer slot) {
     if (used + extent_bytes > slot.size()) throw Error(ErrorCode::kInternal, "a unit does not fit its input slot");
     const std::span<std::byte> extent = slot.span().subspan(used, extent_bytes);
     if (end > ranges[first].begin) {
-      InputFile& file = files_.open(ranges[first].file);
-      if (end > file.identity().size_bytes)
-        throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file.path());
-      file.read(extent_begin, extent);
+      const std::shared_ptr<InputFile> file = files_.open(ranges[first].file);
+      if (end > file->identity().size_bytes)
+        throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file->path());
+      file->read(extent_begin, extent);
       loaded.read_bytes += end - ranges[first].begin;
     }
     for (std::size_t i = first; i < last; ++i) {

@@ -1,11 +1,11 @@
 #pragma once
-/// Reads units ahead of the computation, in order, in a thread of its own.
+/// Reads units ahead of the computation in threads of its own; they are taken in order.
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -32,10 +32,18 @@ struct LoadedUnit {
   }
 };
 
+/// One thread copies from the page cache more slowly than two cores can merge.
+constexpr std::size_t kReaderThreads = 2;
+
+/// Slots in flight while units are applied as they come, and bytes of them while tensors are held.
+constexpr std::size_t kReadAheadUnits = 4;
+constexpr std::size_t kReadAheadBytesHeld = std::size_t{48} << 20;
+
 class UnitReader {
  public:
-  /// `units`, `plan`, `files` and `slots` outlive the reader. At most `read_ahead` units wait, loaded, to be taken.
-  UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots, std::size_t read_ahead);
+  /// `units`, `plan`, `files` and `slots` outlive the reader. It reads on while the slots of units that are not taken yet, loaded or being
+  /// loaded, are few enough to stay in the processor's cache, or, where a tensor is held, enough to keep the disk busy while it is applied.
+  UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots);
   ~UnitReader();
   UnitReader(const UnitReader&) = delete;
   UnitReader& operator=(const UnitReader&) = delete;
@@ -45,22 +53,27 @@ class UnitReader {
   LoadedUnit take();
 
  private:
+  struct Turn {
+    std::size_t unit = 0;
+    AlignedBuffer slot;  // empty: there is nothing left to do
+  };
   void run();
-  LoadedUnit load(const Unit& unit, AlignedBuffer slot);
+  Turn next_turn();
+  LoadedUnit load(const Unit& unit, ViewReader& views, AlignedBuffer slot);
 
   const plan::MergePlan& plan_;
   const std::span<const Unit> units_;
   InputFiles& files_;
-  ViewReader views_;
   BufferPool& slots_;
-  const std::size_t read_ahead_;
+  std::mutex turn_mutex_;  // slots are handed out in the order of the units: else a later one could take an earlier one's last slot
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<LoadedUnit> ready_;
+  std::map<std::size_t, LoadedUnit> ready_;  // by unit
   std::exception_ptr failure_;
+  std::size_t next_ = 0;
   std::size_t num_taken_ = 0;
   bool stop_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace moeweld::exec

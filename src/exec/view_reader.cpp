@@ -116,14 +116,15 @@ void ViewReader::evaluate_as(DType dtype, const SourceView& view, std::uint64_t 
 
 void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
   if (extent_.size() == 0) extent_ = AlignedBuffer(kExtentBytes);
-  InputFile& file = files_.open(leaf.file);
+  const std::shared_ptr<InputFile> file = files_.open(leaf.file);
   std::uint64_t position = leaf.begin + first * size_bytes(leaf.dtype);
   const std::uint64_t end = position + count * size_bytes(leaf.dtype);
-  if (end > file.identity().size_bytes) throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file.path());
+  if (end > file->identity().size_bytes)
+    throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file->path());
   while (position < end) {
     const std::uint64_t extent_begin = round_down(position, kDirectAlignment);
     const std::uint64_t extent_end = std::min(extent_begin + kExtentBytes, round_up(end, kDirectAlignment));
-    file.read(extent_begin, extent_.span().first(extent_end - extent_begin));
+    file->read(extent_begin, extent_.span().first(extent_end - extent_begin));
     const std::uint64_t num_bytes = std::min(extent_end, end) - position;
     std::memcpy(target, extent_.data() + (position - extent_begin), num_bytes);
     target += num_bytes;
