@@ -1,6 +1,10 @@
 #include "config/merge_reader.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "config/yaml_document.h"
 #include "moeweld/base/text.h"
@@ -108,95 +112,80 @@ class MergeReader {
     }
   }
 
-  std::vector<InputModel> read_models(const YAML::Node& node) {
-    std::vector<InputModel> result;
+  /// A list of mappings, each of which makes an Entry. `handle(entry, key, value)` is as in YamlReader::read_map; `required` are the keys
+  /// that every mapping must have, with what to say if it has not.
+  template <typename Entry, typename Handle>
+  std::vector<Entry> read_list(const YAML::Node& node, const std::string& name, const std::string& entry_name,
+                               const std::vector<std::string>& keys, const std::vector<std::pair<std::string, std::string>>& required,
+                               const Handle& handle) {
+    std::vector<Entry> result;
     if (!node.IsSequence() || node.size() == 0) {
-      reader_.problem(line_of(node), "'models' must be a list of at least one model");
+      reader_.problem(line_of(node), name + " must be a list of mappings, at least one, each " + entry_name);
       return result;
     }
     for (const YAML::Node& element : node) {
-      InputModel input;
-      input.line = line_of(element);
-      bool has_model = false;
-      reader_.read_map(element, "an entry of 'models'", {"model", "parameters"}, [&](const std::string& key, const YAML::Node& value) {
-        if (key == "model") {
-          has_model = true;
-          if (auto model = reader_.model(value, "model")) input.model = std::move(*model);
-        } else if (key == "parameters") {
-          input.parameters = reader_.parameters(value, method_);
-        } else {
-          return false;
-        }
-        return true;
+      Entry entry;
+      entry.line = line_of(element);
+      std::set<std::string> seen;
+      reader_.read_map(element, entry_name, keys, [&](const std::string& key, const YAML::Node& value) {
+        seen.insert(key);
+        return handle(entry, key, value);
       });
-      if (element.IsMap() && !has_model) reader_.problem(input.line, "an entry of 'models' has no 'model'");
-      result.push_back(std::move(input));
+      for (const auto& [key, message] : required) {
+        if (element.IsMap() && !seen.contains(key)) reader_.problem(entry.line, message);
+      }
+      result.push_back(std::move(entry));
     }
     return result;
+  }
+
+  /// The keys that an entry of 'models' and a source of a slice share.
+  template <typename Entry>
+  bool read_model_or_parameters(Entry& entry, const std::string& key, const YAML::Node& value) {
+    if (key == "model") {
+      if (auto model = reader_.model(value, "model")) entry.model = std::move(*model);
+    } else if (key == "parameters") {
+      entry.parameters = reader_.parameters(value, method_);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  std::vector<InputModel> read_models(const YAML::Node& node) {
+    return read_list<InputModel>(
+        node, "'models'", "an entry of 'models'", {"model", "parameters"}, {{"model", "an entry of 'models' has no 'model'"}},
+        [&](InputModel& input, const std::string& key, const YAML::Node& value) { return read_model_or_parameters(input, key, value); });
   }
 
   std::vector<OutputSlice> read_slices(const YAML::Node& node) {
-    std::vector<OutputSlice> result;
-    if (!node.IsSequence() || node.size() == 0) {
-      reader_.problem(line_of(node), "'slices' must be a list of at least one slice");
-      return result;
-    }
-    for (const YAML::Node& element : node) {
-      OutputSlice slice;
-      slice.line = line_of(element);
-      bool has_sources = false;
-      reader_.read_map(element, "a slice", {"sources", "base_model", "parameters", "residual_weight"},
-                       [&](const std::string& key, const YAML::Node& value) {
-                         if (key == "sources") {
-                           has_sources = true;
-                           slice.sources = read_sources(value);
-                         } else if (key == "base_model") {
-                           if (!value.IsNull()) slice.base_model = reader_.model(value, "base_model");
-                         } else if (key == "parameters") {
-                           slice.parameters = reader_.parameters(value, method_);
-                         } else if (key == "residual_weight") {
-                           reader_.note(line_of(value), "'residual_weight' has no effect");
-                         } else {
-                           return false;
-                         }
-                         return true;
-                       });
-      if (element.IsMap() && !has_sources) reader_.problem(slice.line, "a slice has no 'sources'");
-      result.push_back(std::move(slice));
-    }
-    return result;
+    return read_list<OutputSlice>(node, "'slices'", "a slice", {"sources", "base_model", "parameters", "residual_weight"},
+                                  {{"sources", "a slice has no 'sources'"}},
+                                  [&](OutputSlice& slice, const std::string& key, const YAML::Node& value) {
+                                    if (key == "sources") {
+                                      slice.sources = read_sources(value);
+                                    } else if (key == "base_model") {
+                                      if (!value.IsNull()) slice.base_model = reader_.model(value, "base_model");
+                                    } else if (key == "parameters") {
+                                      slice.parameters = reader_.parameters(value, method_);
+                                    } else if (key == "residual_weight") {
+                                      reader_.note(line_of(value), "'residual_weight' has no effect");
+                                    } else {
+                                      return false;
+                                    }
+                                    return true;
+                                  });
   }
 
   std::vector<InputSlice> read_sources(const YAML::Node& node) {
-    std::vector<InputSlice> result;
-    if (!node.IsSequence() || node.size() == 0) {
-      reader_.problem(line_of(node), "'sources' must be a list of at least one source");
-      return result;
-    }
-    for (const YAML::Node& element : node) {
-      InputSlice source;
-      source.line = line_of(element);
-      bool has_model = false;
-      bool has_range = false;
-      reader_.read_map(element, "a source", {"model", "layer_range", "parameters"}, [&](const std::string& key, const YAML::Node& value) {
-        if (key == "model") {
-          has_model = true;
-          if (auto model = reader_.model(value, "model")) source.model = std::move(*model);
-        } else if (key == "layer_range") {
-          has_range = true;
+    return read_list<InputSlice>(
+        node, "'sources'", "a source", {"model", "layer_range", "parameters"},
+        {{"model", "a source has no 'model'"}, {"layer_range", "a source has no 'layer_range'; write layer_range: [first, end]"}},
+        [&](InputSlice& source, const std::string& key, const YAML::Node& value) {
+          if (key != "layer_range") return read_model_or_parameters(source, key, value);
           read_layer_range(value, source);
-        } else if (key == "parameters") {
-          source.parameters = reader_.parameters(value, method_);
-        } else {
-          return false;
-        }
-        return true;
-      });
-      if (element.IsMap() && !has_model) reader_.problem(source.line, "a source has no 'model'");
-      if (element.IsMap() && !has_range) reader_.problem(source.line, "a source has no 'layer_range'; write layer_range: [first, end]");
-      result.push_back(std::move(source));
-    }
-    return result;
+          return true;
+        });
   }
 
   void read_layer_range(const YAML::Node& node, InputSlice& source) {

@@ -70,6 +70,19 @@ void YamlReader::problem(int line, std::string message, ErrorCode code) {
 
 void YamlReader::note(int line, const std::string& message) { notes_.push_back("line " + std::to_string(line) + ": " + message); }
 
+std::string YamlReader::hint(const std::string& key, const std::vector<std::string>& known) const {
+  const std::string near = suggestion(key, known);
+  if (!near.empty()) return near;
+  std::string lower = key;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto has = [&](std::string_view name) { return std::find(known.begin(), known.end(), name) != known.end(); };
+  if (has("parameters") && is_parameter(lower)) return " It is a parameter: write '" + lower + "' under 'parameters'.";
+  if (has("tokenizer") && lower == "pad_to_multiple_of") return " It belongs under 'tokenizer'.";
+  if (has("model") && lower == "lora")
+    return " An adapter is part of the model: write model: MODEL+LORA, or model: {model: MODEL, lora: LORA}.";
+  return {};
+}
+
 void YamlReader::read_map(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
                           const std::function<bool(const std::string&, const YAML::Node&)>& handle) {
   std::set<std::string> seen;
@@ -90,7 +103,7 @@ void YamlReader::read_entries(const YAML::Node& node, std::string_view what, con
       continue;
     }
     if (!seen.insert(key).second || handle(key, pair.second)) continue;
-    const std::string message = "unknown key '" + printable(key, 60) + "' in " + std::string(what) + "." + suggestion(key, known);
+    const std::string message = "unknown key '" + printable(key, 60) + "' in " + std::string(what) + "." + hint(key, known);
     if (options_.lenient) {
       warnings_.push_back(path_ + ":" + std::to_string(line_of(pair.first)) + ": " + message + " It is ignored (--lenient).");
     } else {
@@ -252,17 +265,21 @@ const MethodInfo* YamlReader::method(std::string_view name) const {
   return found == methods_.end() ? nullptr : &*found;
 }
 
-void YamlReader::check_parameter_name(const std::string& name, int line, const MethodInfo* method) {
-  if (method == nullptr || !method->implemented) return;
+bool YamlReader::is_parameter(std::string_view name) const {
   const auto has = [&](const MethodInfo& info) {
     return std::any_of(info.parameters.begin(), info.parameters.end(),
                        [&](const ParameterInfo& parameter) { return parameter.name == name; });
   };
-  if (has(*method)) return;
-  const bool of_another =
-      std::any_of(methods_.begin(), methods_.end(), has) ||
-      std::find(kParametersOfOtherMethods.begin(), kParametersOfOtherMethods.end(), name) != kParametersOfOtherMethods.end();
-  if (of_another) {
+  return std::any_of(methods_.begin(), methods_.end(), has) ||
+         std::find(kParametersOfOtherMethods.begin(), kParametersOfOtherMethods.end(), name) != kParametersOfOtherMethods.end();
+}
+
+void YamlReader::check_parameter_name(const std::string& name, int line, const MethodInfo* method) {
+  if (method == nullptr || !method->implemented) return;
+  const bool has = std::any_of(method->parameters.begin(), method->parameters.end(),
+                               [&](const ParameterInfo& parameter) { return parameter.name == name; });
+  if (has) return;
+  if (is_parameter(name)) {
     note(line, "parameter '" + name + "' has no effect on method '" + method->name + "'");
     return;
   }

@@ -52,6 +52,9 @@ class YamlReader {
  private:
   void read_entries(const YAML::Node& node, std::string_view what, const std::vector<std::string>& known,
                     const std::function<bool(const std::string& key, const YAML::Node& value)>& handle, std::set<std::string>& seen);
+  /// What to do about an unknown key; empty if nothing comes to mind.
+  std::string hint(const std::string& key, const std::vector<std::string>& known) const;
+  bool is_parameter(std::string_view name) const;
   void check_parameter_name(const std::string& name, int line, const MethodInfo* method);
   std::optional<ParameterSetting> setting(const std::string& name, const YAML::Node& node);
   std::optional<ConditionalValue> conditional(const std::string& name, const YAML::Node& node);

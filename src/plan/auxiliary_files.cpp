@@ -147,7 +147,7 @@ void set_chat_template(Storage& storage, const std::string& chat_template, int l
   } else if (chat_template.find('{') != std::string::npos && chat_template.size() >= 20) {
     text = chat_template;
   } else {
-    throw Error(Problem{chat_template == "exaone" ? ErrorCode::kUnsupported : ErrorCode::kInvalidConfig,
+    throw Error(Problem{ErrorCode::kInvalidConfig,
                         "chat_template '" + printable(chat_template, 60) + "' is neither a Jinja text nor one of auto, " +
                             chat_template_names() + ". Give the Jinja text itself.",
                         config_path,

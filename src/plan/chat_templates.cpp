@@ -11,24 +11,40 @@ struct NamedTemplate {
   std::string_view text;
 };
 
-constexpr std::array<NamedTemplate, 4> kTemplates = {{
+// What they render is compared with what mergekit's templates of these names render (tests/interop/test_chat_templates.py). Jinja's options
+// are those of transformers: trim_blocks and lstrip_blocks.
+constexpr std::array<NamedTemplate, 5> kTemplates = {{
     {"chatml",
      "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"},
     {"llama3",
-     "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + "
-     "message['content'] | trim + '<|eot_id|>' }}"
-     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"},
+     "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}"
+     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>\\n' }}{% endfor %}"
+     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"},
     {"alpaca",
-     "{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}{% elif message['role'] == "
-     "'user' %}"
-     "{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}{% else %}{{ '### Response:\\n' + message['content'] + eos_token + "
-     "'\\n\\n' }}{% endif %}{% endfor %}"
-     "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"},
+     "{% set ns = namespace(system='') %}"
+     "{% for message in messages %}{% if message['role'] == 'system' %}{% set ns.system = message['content'] | trim %}{% endif %}{% endfor "
+     "%}"
+     "{{ ns.system + '\\n\\n' }}"
+     "{% for message in messages %}{% if message['role'] in ['user', 'user_context', 'assistant'] %}"
+     "{{ '### ' + {'user': 'Instruction', 'user_context': 'Input', 'assistant': 'Response'}[message['role']] + ':\\n' + "
+     "message['content'] | trim }}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endif %}{% endfor %}"
+     "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}{{ '\\n\\n### Response:\\n' }}{% endif %}"},
     {"mistral",
-     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] | trim + eos_token "
-     "}}{% else %}"
-     "{{ '[INST] ' + message['content'] | trim + ' [/INST]' }}{% endif %}{% endfor %}"},
+     "{% set ns = namespace(system='', turn=0) %}{{ bos_token }}{% for message in messages %}"
+     "{% if loop.first and message['role'] == 'system' %}{% set ns.system = message['content'] + '\\n\\n' %}{% else %}"
+     "{% if message['role'] not in ['user', 'assistant'] %}"
+     "{{ raise_exception('There are only user and assistant after the first system message') }}"
+     "{% elif (message['role'] == 'user') != (ns.turn % 2 == 0) %}"
+     "{{ raise_exception('After an optional system message user and assistant must take turns') }}"
+     "{% elif message['role'] == 'user' %}"
+     "{{ ' [INST] ' + (ns.system if ns.turn == 0 else '') + message['content'] + ' [/INST]' }}"
+     "{% else %}{{ ' ' + message['content'] + eos_token }}{% endif %}{% set ns.turn = ns.turn + 1 %}{% endif %}{% endfor %}"},
+    {"exaone",
+     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}{{ '[|system|][|endofturn|]\\n' }}{% endif %}"
+     "{{ '[|' + message['role'] + '|]' + message['content'] }}"
+     "{{ '\\n' if message['role'] == 'user' else '[|endofturn|]\\n' }}{% endfor %}"
+     "{% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}"},
 }};
 
 }  // namespace

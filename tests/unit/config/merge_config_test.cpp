@@ -151,7 +151,7 @@ TEST(MergeConfig, RefusesModelsAndSlices) {
 }
 TEST(MergeConfig, RefusesModelsThatAreNoList) {
   expect_refused("merge_method: linear\nmodels: a\n", 2, {"'models' must be a list"});
-  expect_refused("merge_method: linear\nmodels: []\n", 2, {"at least one model"});
+  expect_refused("merge_method: linear\nmodels: []\n", 2, {"a list of mappings, at least one"});
 }
 TEST(MergeConfig, RefusesAnEntryWithoutAModel) {
   expect_refused("merge_method: linear\nmodels:\n  - parameters: {weight: 1}\n", 3, {"has no 'model'"});
@@ -217,6 +217,14 @@ TEST(MergeConfig, RefusesTokenizers) {
 }
 TEST(MergeConfig, RefusesAMergeKeyWithoutAMapping) {
   expect_refused(kModels + "parameters:\n  <<: 3\n", 8, {"'<<' must be given a mapping"});
+}
+
+TEST(MergeConfig, SaysWhereAMisplacedKeyBelongs) {
+  expect_refused(kModels + "int8_mask: true\n", 7, {"unknown key 'int8_mask'", "write 'int8_mask' under 'parameters'"});
+  expect_refused("merge_method: linear\nslices:\n  - sources:\n      - {model: a, layer_range: [0, 1], Weight: 1}\n", 4,
+                 {"unknown key 'Weight'", "write 'weight' under 'parameters'"});
+  expect_refused(kModels + "pad_to_multiple_of: 64\n", 7, {"unknown key 'pad_to_multiple_of'", "under 'tokenizer'"});
+  expect_refused("merge_method: linear\nmodels:\n  - {model: a, lora: b}\n", 3, {"unknown key 'lora'", "MODEL+LORA"});
 }
 
 }  // namespace
