@@ -55,7 +55,6 @@ int run_check(Peers& peers, Storage& storage, const Options& options) {
   const auto input = from_archive<CheckInput>(bytes);
 
   infer::ForwardOptions forward;
-  const std::uint64_t baseline = exec::resident_bytes();
   forward.memory_limit_bytes = options.memory_limit_bytes;
   forward.threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
   forward.io = options.io;
@@ -72,7 +71,7 @@ int run_check(Peers& peers, Storage& storage, const Options& options) {
   const CheckSummary summary = summarise(report);
   if (speaks) {
     const std::uint64_t peak = exec::peak_resident_bytes();
-    const CheckFacts facts{options.input, peak > baseline ? peak - baseline : 0};
+    const CheckFacts facts{options.input, peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0};
     if (options.json) {
       fmt::print("{}\n", check_json(input.model, input.sequences, report, summary, facts));
     } else {

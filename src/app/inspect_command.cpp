@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 
 #include "app/run.h"
 #include "moeweld/base/text.h"
@@ -13,6 +15,27 @@ namespace moeweld::app {
 namespace {
 
 using formats::Json;
+
+/// What config.json says; empty if it leaves it to the architecture's default.
+std::optional<bool> tie_word_embeddings(const Json& config) {
+  for (const char* part : {"", "text_config"}) {
+    const Json* object = &config;
+    if (*part != '\0') {
+      if (!config.is_object() || !config.contains(part)) continue;
+      object = &config[part];
+    }
+    if (!object->is_object()) continue;
+    const auto found = object->find("tie_word_embeddings");
+    if (found != object->end() && found->is_boolean()) return found->get<bool>();
+  }
+  return std::nullopt;
+}
+
+std::string describe_head(bool has_head, std::optional<bool> tied) {
+  if (has_head) return tied.value_or(false) ? "lm_head.weight, though config.json says tie_word_embeddings: true" : "lm_head.weight";
+  if (!tied) return "no lm_head.weight, and config.json does not say tie_word_embeddings";
+  return *tied ? "tied to the embedding" : "none: no lm_head.weight, and config.json says tie_word_embeddings: false";
+}
 
 Json describe_model(Storage& storage, const formats::Checkpoint& checkpoint, const std::string& name) {
   const model::Catalog catalog = model::make_catalog(checkpoint, {});
@@ -37,7 +60,11 @@ Json describe_model(Storage& storage, const formats::Checkpoint& checkpoint, con
   json["bytes"] = checkpoint.total_bytes();
   json["dtypes"] = Json::object();
   for (const auto& [dtype, count] : bytes) json["dtypes"][dtype] = count;
-  json["tied_head"] = checkpoint.find("lm_head.weight") == nullptr;
+  const bool has_head = std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+                                    [](const formats::CheckpointTensor& tensor) { return tensor.name.ends_with("lm_head.weight"); });
+  const std::optional<bool> tied = tie_word_embeddings(checkpoint.config);
+  json["tied_head"] = !has_head && tied.value_or(false);
+  json["head"] = describe_head(has_head, tied);
   json["files"] = Json::array();
   for (const formats::CheckpointFile& file : checkpoint.files)
     json["files"].push_back({{"path", file.path}, {"size_bytes", file.identity.size_bytes}});
@@ -67,7 +94,7 @@ void print_text(const Json& json) {
   for (const auto& [dtype, bytes] : json["dtypes"].items())
     dtypes += (dtypes.empty() ? "" : ", ") + dtype + " " + format_bytes(bytes.get<std::uint64_t>());
   line("stored", format_bytes(json["bytes"].get<std::uint64_t>()) + fmt::format(" in {} files ({})", json["files"].size(), dtypes));
-  line("head", json["tied_head"].get<bool>() ? "no lm_head.weight of its own" : "lm_head.weight");
+  line("head", json["head"].get<std::string>());
   if (json.contains("made_by"))
     line("made by", json["made_by"].get<std::string>() + fmt::format(", random seed {}", json["seed"].get<std::uint64_t>()));
   for (const Json& note : json["notes"]) line("note", note.get<std::string>());

@@ -9,6 +9,7 @@
 #include "app/options.h"
 #include "app/run.h"
 #include "moeweld/dist/mpi_peers.h"
+#include "moeweld/exec/execute.h"
 #include "moeweld/merge/simd_target.h"
 
 namespace moeweld::app {
@@ -92,13 +93,14 @@ int main(int argc, char** argv) {
   using namespace moeweld;
   app::settle_environment(argv);
   const bool launched = dist::started_by_launcher();
-  const app::Parsed parsed = app::parse_command_line(argc, argv);
+  app::Parsed parsed = app::parse_command_line(argc, argv);
   std::unique_ptr<dist::MpiSession> session;
   if (launched) session = std::make_unique<dist::MpiSession>(&argc, &argv);
   if (!parsed.options) {
     if (!launched || dist::make_mpi_peers()->rank() == 0) fmt::print(parsed.exit_code == 0 ? stdout : stderr, "{}", parsed.text);
     return parsed.exit_code;
   }
+  parsed.options->baseline_resident_bytes = exec::resident_bytes();
   app::watch_signals();
   return app::run(*parsed.options, launched);
 }

@@ -88,7 +88,8 @@ class Parser {
                      "Accept identical experts or prompts");
     command.add_flag("--write-model-card,!--no-write-model-card", options_.plan.write_model_card, "Write README.md (default)");
     command.add_flag("--lenient", options_.lenient, "Warn about unknown keys of the configuration instead of refusing them");
-    command.add_option("--out-shard-size", out_shard_size_, "Largest file of the output: 5GB, 5B (the same), 500M (default 5GB)");
+    add_size(command, "--out-shard-size", options_.plan.out_shard_size_bytes,
+             "Largest file of the output: 5GB, 5B (the same), 500M (default 5GB)");
     command.add_option("--random-seed", options_.plan.seed, "Seed of everything random (default 0)");
     command.add_option("--layout", layout_, "Layout of experts: per_expert or fused")
         ->check(CLI::IsMember({"per_expert", "per-expert", "fused"}));
@@ -109,7 +110,8 @@ class Parser {
   }
 
   void add_common_flags(CLI::App& command) {
-    command.add_option("--memory-limit", memory_limit_, "Memory of each rank, buffers and statistics included: 2GiB, 512M (default 2GiB)");
+    add_size(command, "--memory-limit", options_.memory_limit_bytes,
+             "Memory of each rank, buffers and statistics included: 2GiB, 512M (default 2GiB)");
     command.add_option("--threads", options_.threads, "OpenMP threads of each rank (default: its share of the host's cores)")
         ->check(CLI::Range(1, 4096));
     command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")
@@ -183,15 +185,19 @@ class Parser {
     add_common_flags(command);
   }
 
-  static std::uint64_t size_of(const std::string& text, const char* flag) {
-    const auto size = parse_size(text);
-    if (!size) throw Error(ErrorCode::kUsage, std::string(flag) + ": '" + printable(text, 60) + "' is not a size; write 5GB, 500M or 2GiB");
-    return *size;
+  static void add_size(CLI::App& command, const char* flag, std::uint64_t& size_bytes, const char* what) {
+    command.add_option_function<std::string>(
+        flag,
+        [&size_bytes, flag](const std::string& text) {
+          const auto size = parse_size(text);
+          if (!size)
+            throw Error(ErrorCode::kUsage, std::string(flag) + ": '" + printable(text, 60) + "' is not a size; write 5GB, 500M or 2GiB");
+          size_bytes = *size;
+        },
+        what);
   }
 
   void finish() {
-    if (!out_shard_size_.empty()) options_.plan.out_shard_size_bytes = size_of(out_shard_size_, "--out-shard-size");
-    if (!memory_limit_.empty()) options_.memory_limit_bytes = size_of(memory_limit_, "--memory-limit");
     if (!layout_.empty()) options_.plan.layout = layout_ == "fused" ? config::Layout::kFused : config::Layout::kPerExpert;
     if (io_ == "buffered") options_.io = IoMode::kBuffered;
     if (io_ == "direct") options_.io = IoMode::kDirect;
@@ -200,8 +206,6 @@ class Parser {
 
   CLI::App app_{"moeweld merges very large LLM checkpoints: dense with dense, dense into a Mixture-of-Experts, an expert back to dense."};
   Options options_;
-  std::string out_shard_size_;
-  std::string memory_limit_;
   std::string layout_;
   std::string io_;
   std::string log_format_;

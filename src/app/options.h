@@ -38,6 +38,7 @@ struct Options {
   std::string simd_target;
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here
   std::string command_line;
+  std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init: not moeweld's own
 };
 
 /// What parse_command_line decides without running anything.

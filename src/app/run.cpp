@@ -82,7 +82,7 @@ plan::MergePlan share_plan(Peers& peers, const std::function<plan::MergePlan()>&
 
 void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, const Options& options) {
   exec::ExecuteOptions run;
-  run.baseline_resident_bytes = exec::resident_bytes();
+  run.baseline_resident_bytes = options.baseline_resident_bytes;
   run.memory_limit_bytes = options.memory_limit_bytes;
   run.threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
   run.io = options.io;

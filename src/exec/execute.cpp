@@ -11,6 +11,7 @@
 #include "exec/prepare.h"
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
+#include "moeweld/merge/simd_target.h"
 
 namespace moeweld {
 
@@ -52,12 +53,13 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// What a rank tells the others at the end.
 struct RankOutcome {
   RankReport report;
+  std::string simd_target;
   std::vector<RunDigests> digests;
 };
 
 template <class Archive>
 void serialize(Archive& archive, RankOutcome& value) {
-  archive(value.report, value.digests);
+  archive(value.report, value.simd_target, value.digests);
 }
 
 void finish_quietly(WorldProgress& progress) noexcept {
@@ -128,20 +130,23 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
       outcome.report = pipeline.report;
+      outcome.simd_target = merge::active_simd_target();
       return to_archive(outcome);
     });
 
     stage = Clock::now();
     std::vector<RunDigests> digests;
+    std::vector<std::string> simd_targets;
     for (const std::vector<std::byte>& bytes : outcomes) {
       RankOutcome outcome = from_archive<RankOutcome>(bytes);
       report.read_bytes += outcome.report.read_bytes;
       report.written_bytes += outcome.report.written_bytes;
       report.ranks.push_back(outcome.report);
+      simd_targets.push_back(std::move(outcome.simd_target));
       std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
     }
     agree_on(peers, [&] {
-      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), output_directory, options);
+      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), simd_targets, output_directory, options);
     });
     report.publish_seconds = seconds_since(stage);
   } catch (const Error& error) {

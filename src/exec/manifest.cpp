@@ -73,7 +73,7 @@ std::string serialize_manifest(const Manifest& manifest) {
                {"version", manifest.version},
                {"command_line", manifest.command_line},
                {"seed", manifest.seed},
-               {"simd_target", manifest.simd_target},
+               {"simd_targets", manifest.simd_targets},
                {"config", manifest.config},
                {"inputs", Json::array()},
                {"files", Json::array()}};
@@ -103,7 +103,10 @@ Manifest parse_manifest(const std::string& text, const std::string& path) {
   manifest.version = top.text("version");
   manifest.command_line = top.text("command_line");
   manifest.seed = top.count("seed");
-  manifest.simd_target = top.text("simd_target");
+  for (const Json& target : top.list("simd_targets")) {
+    if (!target.is_string()) top.fail("an entry of \"simd_targets\" is not a string");
+    manifest.simd_targets.push_back(target.get<std::string>());
+  }
   manifest.config = top.text("config");
   for (const Json& entry : top.list("inputs")) {
     const ObjectReader input(entry, "an entry of \"inputs\"", path);

@@ -55,6 +55,7 @@ void measure_wave(Peers& peers, std::span<const plan::SharedMeasurement> wave, R
   };
   while (std::any_of(wave.begin(), wave.end(), [&](const auto& measurement) { return next_phase(measurement.operation).has_value(); })) {
     const auto gathered = exchange(peers, [&] {
+      pipeline.progress.update(pipeline.report.read_bytes, 0);  // a rank without a share of this wave notices an interruption, too
       std::vector<Contribution> mine;
       for (const plan::SharedMeasurement& measurement : wave) {
         const auto phase = next_phase(measurement.operation);

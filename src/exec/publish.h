@@ -19,7 +19,7 @@ std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const
 
 /// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT
 /// is moved aside first and removed last.
-void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const std::string& output_directory,
-             const ExecuteOptions& options);
+void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests,
+             const std::vector<std::string>& simd_targets, const std::string& output_directory, const ExecuteOptions& options);
 
 }  // namespace moeweld::exec

@@ -340,6 +340,18 @@ class looking(CliTest):
         self.assert_ends(result, 0)
         self.assertIn("Qwen3ForCausalLM", result.stdout)
 
+    def inspect_says_where_the_head_is(self):
+        for tied, head, config, words in ((False, True, {}, "lm_head.weight"), (True, False, {}, "tied to the embedding"),
+                                          (True, False, {"architectures": ["GPTUnknown"], "tie_word_embeddings": False}, "none"),
+                                          (True, False, {"architectures": ["GPTUnknown"], "tie_word_embeddings": None}, "does not say")):
+            tiny_models.write_model(self.path("m"), tied=tied, config=config)
+            found = json.loads(self.run_command("inspect", "m", "--json").stdout)
+            self.assertEqual(found["tied_head"], words == "tied to the embedding", config)
+            result = self.run_command("inspect", "m")
+            self.assertIn(words, next(line for line in result.stdout.splitlines() if line.startswith("head")))
+            self.assertEqual(head, "lm_head.weight" in tiny_models.read_model(self.path("m")))
+            shutil.rmtree(self.path("m"))
+
     def extract_gives_the_expert_back(self):
         tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
         self.assert_ends(self.run_command("extract", "m", "out", "--expert", "2"), 0)

@@ -2,10 +2,13 @@
 #include <stdlib.h>
 
 #include <chrono>
+#include <span>
+#include <string>
 #include <thread>
 
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
+#include "moeweld/exec/manifest.h"
 #include "moeweld/merge/simd_target.h"
 #include "support/synthetic_plan.h"
 #include "unit/expect_error.h"
@@ -67,7 +70,15 @@ void expect_same_bytes(Peers& peers, const std::string& method, int num_models, 
   options.threads = 1 + peers.rank() % 2;
   exec::preflight(peers, *storage, plan, directory.path() + "/out", options);
   exec::execute(peers, *storage, plan, schedule, directory.path() + "/out", options, {});
+  const std::string target = merge::active_simd_target();
+  const auto targets = peers.all_gather(std::as_bytes(std::span(target)));
   if (peers.rank() == 0) {
+    const std::string manifest_path = directory.path() + "/out/" + exec::kManifestName;
+    const exec::Manifest manifest = exec::parse_manifest(read_file(manifest_path), manifest_path);
+    ASSERT_EQ(manifest.simd_targets.size(), targets.size());
+    for (std::size_t rank = 0; rank < targets.size(); ++rank) {
+      EXPECT_EQ(manifest.simd_targets[rank], std::string(reinterpret_cast<const char*>(targets[rank].data()), targets[rank].size()));
+    }
     const std::vector<std::string> expected = expected_files(plan);
     for (std::size_t i = 0; i < expected.size(); ++i) {
       EXPECT_TRUE(read_file(directory.path() + "/out/" + plan.output_files[i].name) == expected[i])

@@ -30,8 +30,8 @@ struct Manifest {
   std::string config;  ///< the YAML as read
   std::string command_line;
   std::uint64_t seed = 0;
-  std::string simd_target;               ///< for information: bytes do not depend on it
-  std::vector<std::string> composition;  ///< assemblies: what comes from which model
+  std::vector<std::string> simd_targets;  ///< of each rank, for information: bytes do not depend on them
+  std::vector<std::string> composition;   ///< assemblies: what comes from which model
   std::vector<ManifestInput> inputs;
   std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md
 };

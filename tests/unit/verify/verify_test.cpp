@@ -230,7 +230,7 @@ TEST(Manifest, ComesBackAsItWasWritten) {
                                 .config = "a: \"b\"\n",
                                 .command_line = "moeweld merge x y",
                                 .seed = 18446744073709551615u,
-                                .simd_target = "AVX2",
+                                .simd_targets = {"AVX2", "SSE4"},
                                 .inputs = {{"org/name", "m/model.safetensors", 1u << 31, -5}},
                                 .files = {{"config.json", 3, "xxh3-128-1MiB:0123456789abcdef0123456789abcdef"}}};
   const exec::Manifest read = exec::parse_manifest(exec::serialize_manifest(manifest), "m.json");
@@ -238,7 +238,7 @@ TEST(Manifest, ComesBackAsItWasWritten) {
   EXPECT_EQ(read.config, manifest.config);
   EXPECT_EQ(read.command_line, manifest.command_line);
   EXPECT_EQ(read.seed, manifest.seed);
-  EXPECT_EQ(read.simd_target, manifest.simd_target);
+  EXPECT_EQ(read.simd_targets, manifest.simd_targets);
   ASSERT_THAT(read.inputs, SizeIs(1));
   EXPECT_EQ(read.inputs[0].model, "org/name");
   EXPECT_EQ(read.inputs[0].path, "m/model.safetensors");
