@@ -3,6 +3,7 @@
 #   bash tests/run.sh                    everything
 #   bash tests/run.sh --only LABEL       one of: style tidy unit mpi cli install docs interop sanitize thread fuzz quickstart (repeatable)
 #   bash tests/run.sh --no-interop       leaves out the comparison with mergekit and transformers, and says so
+#   bash tests/run.sh --vllm             also asks vLLM, which takes minutes more
 # MOEWELD_VENV_DIR   where the interop tests keep their virtual environments (default ~/.cache/moeweld/venv); reused between runs
 # MOEWELD_BUILD_DIR  where the builds go (default ./build)
 set -uo pipefail
@@ -15,12 +16,14 @@ jobs="$(nproc)"
 
 only=()
 interop=yes
+vllm=no
 while [ $# -gt 0 ]; do
   case "$1" in
     --only) [ $# -ge 2 ] || { echo "tests/run.sh: --only needs a label." >&2; exit 2; }
             only+=("$2"); shift 2 ;;
     --no-interop) interop=no; shift ;;
-    *) echo "tests/run.sh: unknown option '$1'; there are --only LABEL and --no-interop." >&2; exit 2 ;;
+    --vllm) vllm=yes; shift ;;
+    *) echo "tests/run.sh: unknown option '$1'; there are --only LABEL, --no-interop and --vllm." >&2; exit 2 ;;
   esac
 done
 known="style tidy unit mpi cli install docs interop sanitize thread fuzz quickstart"
@@ -141,10 +144,24 @@ if wanted interop; then
   else
     say "Interop: virtual environments in $venv"
     if run_quietly "$build/interop-pip.log" make_interop_venv; then
+      # A reader that cannot be installed is a failure: its tests alone would be left out.
+      readers=()
+      if run_quietly "$build/interop-llama-cpp.log" bash tests/interop/make_reader.sh llama_cpp "$venv/llama_cpp"; then
+        readers+=("MOEWELD_LLAMA_CPP=$venv/llama_cpp/bin/python")
+      else
+        count "interop: virtual environment of llama.cpp" 1
+      fi
+      if [ "$vllm" = yes ]; then
+        if run_quietly "$build/interop-vllm.log" bash tests/interop/make_reader.sh vllm "$venv/vllm"; then
+          readers+=("MOEWELD_VLLM=$venv/vllm/bin/python")
+        else
+          count "interop: virtual environment of vLLM" 1
+        fi
+      fi
       say "Tests: interop"
       log="$build/interop.log"
-      MOEWELD="$build/ci/src/app/moeweld" MOEWELD_TRANSFORMERS4="$venv/transformers4" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 \
-        timeout 1200 "$venv/v5/bin/python" -m pytest -q -p no:cacheprovider --junitxml="$build/interop.xml" tests/interop >"$log" 2>&1
+      env ${readers[@]+"${readers[@]}"} MOEWELD="$build/ci/src/app/moeweld" MOEWELD_TRANSFORMERS4="$venv/transformers4" HF_HUB_OFFLINE=1 OMP_NUM_THREADS=2 \
+        timeout 1800 "$venv/v5/bin/python" -m pytest -q -p no:cacheprovider --junitxml="$build/interop.xml" tests/interop >"$log" 2>&1
       status=$?
       tail -25 "$log"
       numbers="$(python3 - "$build/interop.xml" 2>/dev/null <<'PY'
