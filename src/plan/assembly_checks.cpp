@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "moeweld/base/shape.h"
+#include "moeweld/model/assembled_config.h"
 #include "plan/assembly_family.h"
 
 namespace moeweld::plan {
@@ -118,12 +119,11 @@ class Checker {
   }
 
   void check_sparse_layers() {
-    const auto& layers = assembly_.sparse_layers;
-    if (std::find(layers.begin(), layers.end(), false) == layers.end()) return;
-    problem(
-        ErrorCode::kInvalidConfig,
-        "a " + title_of(assembly_.family) + " has experts in every layer; moe_layers other than all need a family that can leave some out",
-        config_.line_of("moe_layers"));
+    try {
+      model::sparse_layer_fields(assembly_.family, assembly_.sparse_layers);
+    } catch (const Error& error) {
+      for (const Problem& each : error.problems()) problem(each.code, each.message, config_.line_of("moe_layers"));
+    }
   }
 
   /// Routed experts are alike; shared ones may have any width that the family can say.
@@ -173,11 +173,13 @@ class Checker {
   }
 
   void check_degenerate() {
-    if (options_.allow_degenerate || config_.recipe.kind != RecipeKind::kNone) return;
-    const bool all_same =
-        config_.experts.size() > 1 && std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
-          return expert.source_model == config_.experts.front().source_model;
-        });
+    if (options_.allow_degenerate) return;
+    // Recipes that start from copies are given equal ones.
+    const bool copies_are_meant = config_.recipe.kind != RecipeKind::kNone && config_.recipe.kind != RecipeKind::kBtx;
+    const bool all_same = !copies_are_meant && config_.experts.size() > 1 &&
+                          std::all_of(config_.experts.begin(), config_.experts.end(), [&](const config::Expert& expert) {
+                            return expert.source_model == config_.experts.front().source_model;
+                          });
     // A random router is there to be trained, and equal experts with it are sparse upcycling: said, not refused.
     if (all_same && !config::needs_prompts(config_.gate_mode)) {
       plan_.warnings.push_back(

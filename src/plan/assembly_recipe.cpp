@@ -27,22 +27,14 @@ std::vector<ExpertSource> whole_experts(const MoeConfig& config, const InputMode
   return result;
 }
 
-/// G, the shards of a copy, where the weights of the chosen experts add up to 1; else X·G² / top_k for weights of about 1 / (X·G) each.
-double fine_grained_scale(const MoeConfig& config, std::uint64_t num_copies, bool renormalises) {
-  const double shards = config.recipe.shards;
-  if (renormalises) return shards;
-  return static_cast<double>(num_copies) * shards * shards / config.experts_per_token;
-}
-
 }  // namespace
 
-std::vector<ExpertSource> expand_experts(const MoeConfig& config, const InputModels& inputs, const RecipeContext& context) {
-  const std::vector<ExpertSource> whole = whole_experts(config, inputs);
+std::vector<ExpertSource> expand_experts(const MoeConfig& config, const InputModels& inputs) {
   std::vector<ExpertSource> result;
-  for (ExpertSource expert : whole) {
+  for (ExpertSource expert : whole_experts(config, inputs)) {
     if (config.recipe.kind == RecipeKind::kDropUpcycle) expert.redrawn_ratio = config.recipe.ratio;
     if (config.recipe.kind == RecipeKind::kFineGrained) {
-      const double scale = fine_grained_scale(config, whole.size(), context.renormalises_top_k);
+      const double scale = config.recipe.shards;
       expert.num_shards = config.recipe.shards;
       (config.recipe.published_scaling ? expert.matrix_scale : expert.down_scale) =
           config.recipe.published_scaling ? std::cbrt(scale) : scale;

@@ -11,15 +11,9 @@
 
 namespace moeweld::plan {
 
-/// What recipes know of the output.
-struct RecipeContext {
-  std::uint64_t expert_width = 0;  ///< neurons of a whole FFN
-  bool renormalises_top_k = true;  ///< whether the output divides the weights of the chosen experts by their sum
-};
-
-/// The experts as configured: listed or copies of the base, whole or cut in shards. fine_grained's scales follow 2410.07524: the outputs of
-/// all shards of a copy add up to the copy's, and the chosen weights to the dense model's one.
-std::vector<ExpertSource> expand_experts(const config::MoeConfig& config, const InputModels& inputs, const RecipeContext& context);
+/// The experts as configured: listed or copies of the base, whole or cut in G shards. fine_grained's factor (2410.07524) is G: the outputs
+/// of all shards of a copy add up to the copy's, and every output family is written so that the weights of the chosen experts add up to 1.
+std::vector<ExpertSource> expand_experts(const config::MoeConfig& config, const InputModels& inputs);
 
 /// The shared experts, whole.
 std::vector<ExpertSource> expand_shared_experts(const config::MoeConfig& config, const InputModels& inputs);

@@ -9,6 +9,7 @@
 #include "moeweld/base/random.h"
 #include "moeweld/base/text.h"
 #include "moeweld/merge/method.h"
+#include "moeweld/model/assembled_config.h"
 #include "moeweld/model/model_config.h"
 #include "plan/assembly_checks.h"
 #include "plan/assembly_family.h"
@@ -53,6 +54,8 @@ class AssemblyPlanner {
     problems_.throw_if_any();
     expand();
     check_assembly(assembly(), options_, problems_, plan_);
+    problems_.throw_if_any();
+    output_config_ = make_output_config();
     problems_.throw_if_any();
 
     inputs_->list_files(std::vector<bool>(inputs_->all().size(), true), plan_);
@@ -100,7 +103,7 @@ class AssemblyPlanner {
   }
 
   void expand() {
-    experts_ = expand_experts(config_, *inputs_, {.renormalises_top_k = true});
+    experts_ = expand_experts(config_, *inputs_);
     shared_ = expand_shared_experts(config_, *inputs_);
   }
 
@@ -312,15 +315,42 @@ class AssemblyPlanner {
     return std::any_of(family_->tensors.begin(), family_->tensors.end(), [&](const TensorRow& row) { return row.role == role; });
   }
 
+  /// config.json but for what the planned tensors decide. What the family cannot hold is a problem of the base's line, or of rope's.
+  formats::Json make_output_config() {
+    model::AssembledShape shape;
+    shape.num_experts = experts_.size();
+    shape.experts_per_token = config_.experts_per_token;
+    shape.expert_width = ffn_width((*inputs_)[experts_.front().model]) / experts_.front().num_shards;
+    for (const ExpertSource& expert : shared_) shape.shared_width += ffn_width((*inputs_)[expert.model]);
+    shape.shared_gated = has_shared_gate(*family_);
+    shape.sparse_layers = sparse_;
+    const model::RopeMode rope = config_.rope == config::RopeChoice::kFoldTheta ? model::RopeMode::kFoldTheta
+                                 : config_.rope == config::RopeChoice::kNtk     ? model::RopeMode::kNtk
+                                                                                : model::RopeMode::kKeep;
+    const formats::Json& dense = base().checkpoint->config;
+    try {
+      formats::Json result = model::assembled_config(*family_, dense, shape, rope, plan_.notes);
+      if (std::string warning = model::rope_warning(dense, rope); !warning.empty()) plan_.warnings.push_back(std::move(warning));
+      return result;
+    } catch (const Error& error) {
+      for (Problem problem : error.problems()) {
+        const bool is_about_rope = problem.message.find("rope: ") != std::string::npos;
+        problem.message = "'" + base().label + "': " + problem.message;
+        problem.path = file_.path;
+        problem.line = config_.line_of(is_about_rope ? "rope" : "base_model");
+        problems_.add(std::move(problem));
+      }
+      return {};
+    }
+  }
+
   void describe() {
     plan_.title = title_of(*family_) + " of " + std::to_string(experts_.size()) + " experts around " + short_name(config_.base_model);
     plan_.config_path = file_.path;
     plan_.config_text = file_.text;
     plan_.seed = options_.seed;
     for (const InputModel& input : inputs_->all()) plan_.base_models.push_back(input.label);
-    formats::Json config = model::mixtral_config(base().checkpoint->config, static_cast<int>(experts_.size()),
-                                                 static_cast<int>(config_.experts_per_token), plan_.notes);
-    config["intermediate_size"] = ffn_width((*inputs_)[experts_.front().model]) / experts_.front().num_shards;
+    formats::Json config = std::move(output_config_);
     model::set_dtype(config, base_dtype());
     const TensorKey head{-1, -1, "lm_head"};
     config["tie_word_embeddings"] = !(merged_.empty() ? base().catalog.entries.contains(head) : merged_.contains(head));
@@ -343,6 +373,7 @@ class AssemblyPlanner {
   std::vector<ExpertSource> shared_;
   std::map<TensorKey, Operation> merged_;  ///< btx
   bool has_zero_biases_ = false;
+  formats::Json output_config_;
   MergePlan plan_;
 };
 

@@ -191,7 +191,7 @@ TEST_F(Assembly, RefusesLayersBeyondTheLastOne) {
 }
 
 TEST_F(Assembly, AMixtralHasExpertsInEveryLayer) {
-  expect_refused("moe_layers: [1]\n" + kTwoExperts, ErrorCode::kInvalidConfig, {"merge.yml:2", "Mixtral has experts in every layer"});
+  expect_refused("moe_layers: [1]\n" + kTwoExperts, ErrorCode::kUnsupported, {"merge.yml:2", "All layers of a MixtralForCausalLM"});
   EXPECT_NO_THROW(plan("moe_layers: {every: 1}\n" + kTwoExperts));
 }
 
@@ -214,6 +214,28 @@ TEST_F(Assembly, RefusesExpertsThatTheMixtureWouldChange) {
   expect_refused(kTwoExperts, ErrorCode::kUnsupported, {"merge.yml:4", "biases", "model.layers.0.mlp.up_proj.bias"});
   workshop_.write("b", {.hidden = 8});
   expect_refused(kTwoExperts, ErrorCode::kInvalidInput, {"merge.yml:4", "hidden size of 8", "of 4"});
+}
+
+// A recipe that starts from copies is given equal experts; one that merges trained models is not.
+TEST_F(Assembly, EqualExpertsAreMeantWhereARecipeCopies) {
+  const std::string same = "experts:\n  - {source_model: $/a}\n  - {source_model: $/a}\ngate_mode: random\n";
+  EXPECT_THAT(plan("recipe: drop_upcycle\n" + same).warnings, Not(Contains(HasSubstr("the same model"))));
+  expect_refused("recipe: btx\n" + same, ErrorCode::kInvalidConfig, {"merge.yml:5", "there twice"});
+}
+
+TEST_F(Assembly, RefusesIdenticalPromptsUnlessAllowed) {
+  const std::string same =
+      "experts:\n  - {source_model: $/a, positive_token_ids: [[1]]}\n  - {source_model: $/b, positive_token_ids: [[1]]}\n"
+      "gate_mode: cheap_embed\n";
+  for (const char* recipe : {"", "recipe: btx\n"}) {
+    expect_refused(recipe + same, ErrorCode::kInvalidConfig, {"same prompts", "--allow-degenerate"});
+    EXPECT_NO_THROW(plan(recipe + same, {.allow_degenerate = true}));
+  }
+}
+
+TEST_F(Assembly, WarnsOfANumberThatIsNoPowerOfTwo) {
+  EXPECT_THAT(plan("recipe: sparse_upcycle\ncopies: 3\n").warnings, Contains(HasSubstr("3 experts are no power of two")));
+  for (const std::string& warning : plan("recipe: sparse_upcycle\ncopies: 4\n").warnings) EXPECT_THAT(warning, Not(HasSubstr("power")));
 }
 
 TEST_F(Assembly, SaysWhatComesFromWhere) {
