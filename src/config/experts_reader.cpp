@@ -71,7 +71,7 @@ class ExpertsReader {
       if (!has("recipe") && has("experts")) {
         reader_.unsupported(config_.line_of("experts"),
                             "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and "
-                            "cheap_embed are there");
+                            "cheap_embed are there.");
       }
     }
     const std::uint64_t num_experts = config_.num_experts();
@@ -155,7 +155,7 @@ class ExpertsReader {
       config_.gate_mode = gate.mode;
       if (!gate.implemented)
         reader_.unsupported(line_of(node),
-                            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed are there");
+                            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed are there.");
       return;
     }
     is_gate_mode_known_ = false;

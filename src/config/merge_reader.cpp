@@ -108,7 +108,7 @@ class MergeReader {
                                                      (near ? " Did you mean '" + *near + "'?" : " `moeweld methods` lists them."));
     } else if (!method_->implemented) {
       reader_.unsupported(config_.merge_method_line,
-                          "merge method '" + *name + "' comes with a later version; `moeweld methods` lists those that are there");
+                          "merge method '" + *name + "' comes with a later version; `moeweld methods` lists those that are there.");
     }
   }
 

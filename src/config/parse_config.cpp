@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "config/merge_reader.h"
 #include "config/yaml_document.h"
 #include "moeweld/config/merge_config.h"
@@ -18,7 +20,11 @@ ConfigFile parse_config(const std::string& text, const std::string& path, const 
   } else {
     file.job = read_merge_config(root, reader);
   }
-  reader.problems().throw_if_any();
+  std::vector<Problem> problems = reader.problems().problems();
+  std::stable_sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) { return a.line < b.line; });
+  ProblemList in_order;
+  for (Problem& problem : problems) in_order.add(std::move(problem));
+  in_order.throw_if_any();
   file.notes = reader.take_notes();
   file.warnings = reader.take_warnings();
   return file;

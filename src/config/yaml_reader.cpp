@@ -78,6 +78,9 @@ std::string YamlReader::hint(const std::string& key, const std::vector<std::stri
   const auto has = [&](std::string_view name) { return std::find(known.begin(), known.end(), name) != known.end(); };
   if (has("parameters") && is_parameter(lower)) return " It is a parameter: write '" + lower + "' under 'parameters'.";
   if (has("tokenizer") && lower == "pad_to_multiple_of") return " It belongs under 'tokenizer'.";
+  if (has("filter") && lower == "pattern") return " Did you mean 'filter'?";
+  if (has("experts") && (lower == "merge_method" || lower == "models" || lower == "slices" || lower == "parameters"))
+    return " A configuration with 'experts' or 'recipe' assembles a mixture; '" + lower + "' belongs to a merge.";
   if (has("model") && lower == "lora")
     return " An adapter is part of the model: write model: MODEL+LORA, or model: {model: MODEL, lora: LORA}.";
   return {};
@@ -298,8 +301,8 @@ ParameterMap YamlReader::parameters(const YAML::Node& node, const MethodInfo* me
   ParameterMap result;
   if (node.IsNull()) return result;
   read_map(node, "parameters", {}, [&](const std::string& name, const YAML::Node& value) {
-    const int line = line_of(value);
-    check_parameter_name(name, line, method);
+    if (method == nullptr && !is_parameter(name)) return true;
+    check_parameter_name(name, line_of(value), method);
     if (auto read = setting(name, value)) result.push_back({name, std::move(*read)});
     return true;
   });

@@ -40,7 +40,7 @@ class YamlReader {
   std::vector<std::string> texts(const YAML::Node& node, std::string_view what);
   std::vector<std::vector<std::int64_t>> token_ids(const YAML::Node& node, std::string_view what);
 
-  /// `method` null: its name was not understood, so names of parameters are not checked.
+  /// `method` null: its name was not understood, so its own parameters are not known.
   ParameterMap parameters(const YAML::Node& node, const MethodInfo* method);
 
   const MethodInfo* method(std::string_view name) const;

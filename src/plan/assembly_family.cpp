@@ -72,8 +72,11 @@ class Chooser {
   }
 
  private:
+  void problem_at(int line, std::string message, ErrorCode code = ErrorCode::kInvalidConfig) {
+    problems_.add(Problem{code, std::move(message), path_, line, {}});
+  }
   void problem(const std::string& key, std::string message, ErrorCode code = ErrorCode::kInvalidConfig) {
-    problems_.add(Problem{code, std::move(message), path_, config_.line_of(key), {}});
+    problem_at(config_.line_of(key), std::move(message), code);
   }
 
   std::string_view source() const { return family_name(inputs_[0]); }
@@ -85,24 +88,26 @@ class Chooser {
       const std::string_view family = family_name(input);
       const std::string is = "'" + input.label + "' is " + (input.architecture.empty() ? "of an unnamed architecture" : input.architecture);
       if (family != "llama" && family != "mistral" && family != "qwen2" && family != "qwen3") {
-        problem(line_key(input), is + "; a mixture is assembled from dense Llama, Mistral, Qwen2 or Qwen3 models");
+        problem_at(line_of(input), is + "; a mixture is assembled from dense Llama, Mistral, Qwen2 or Qwen3 models");
         good = false;
       } else if (family != family_name(base) && !(allow_crimes_ && !family.starts_with("qwen") && !family_name(base).starts_with("qwen"))) {
-        problem(line_key(input), "'" + base.label + "' is " + base.architecture + " and " + is +
-                                     "; a mixture is made of models of one architecture (Llama and Mistral mix under --allow-crimes)");
+        problem_at(line_of(input), "'" + base.label + "' is " + base.architecture + " and " + is +
+                                       "; a mixture is made of models of one architecture (Llama and Mistral mix under --allow-crimes)");
         good = false;
       }
     }
     return good;
   }
 
-  /// The key whose line is nearest to where the model is named.
-  std::string line_key(const InputModel& input) const {
-    if (input.reference == config_.base_model) return "base_model";
-    for (const config::Expert& expert : config_.experts) {
-      if (expert.source_model == input.reference) return "experts";
+  /// Where the model is named first.
+  int line_of(const InputModel& input) const {
+    if (input.reference == config_.base_model) return config_.line_of("base_model");
+    for (const std::vector<config::Expert>* experts : {&config_.experts, &config_.shared_experts}) {
+      for (const config::Expert& expert : *experts) {
+        if (expert.source_model == input.reference) return expert.line;
+      }
     }
-    return "shared_experts";
+    return config_.line_of("base_model");
   }
 
   bool check_shared() {

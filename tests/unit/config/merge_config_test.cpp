@@ -225,6 +225,25 @@ TEST(MergeConfig, SaysWhereAMisplacedKeyBelongs) {
                  {"unknown key 'Weight'", "write 'weight' under 'parameters'"});
   expect_refused(kModels + "pad_to_multiple_of: 64\n", 7, {"unknown key 'pad_to_multiple_of'", "under 'tokenizer'"});
   expect_refused("merge_method: linear\nmodels:\n  - {model: a, lora: b}\n", 3, {"unknown key 'lora'", "MODEL+LORA"});
+  expect_refused(kModels + "parameters:\n  weight:\n    - {pattern: mlp, value: 1}\n", 9, {"unknown key 'pattern'", "'filter'"});
+  expect_refused("merge_method: linear\nbase_model: a\ngate_mode: random\nexperts:\n  - source_model: a\n  - source_model: b\n", 1,
+                 {"unknown key 'merge_method'", "assembles a mixture"});
+}
+
+TEST(MergeConfig, ParametersOfAnUnknownMethodAreNotJudged) {
+  expect_refused("models:\n  - {model: a, parameters: {path: some/file}}\nmerge_method: nowhere\n", 3, {"unknown merge method 'nowhere'"});
+}
+
+TEST(MergeConfig, ListsProblemsInTheOrderOfTheFile) {
+  try {
+    read_config("colour: 1\nmodels:\n  - {model: a, colour: 2}\nmerge_method: nowhere\ncolours: 3\n");
+  } catch (const Error& error) {
+    std::vector<int> lines;
+    for (const Problem& problem : error.problems()) lines.push_back(problem.line);
+    EXPECT_EQ(lines, (std::vector<int>{1, 3, 4, 5}));
+    return;
+  }
+  ADD_FAILURE() << "the configuration was accepted";
 }
 
 }  // namespace
