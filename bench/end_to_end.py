@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Merges synthetic checkpoints with moeweld and compares the time with the copy floor and with mergekit, all in one run.
 
-    bench/end_to_end.py [--size-gb 2] [--repeats 5] [--methods linear,slerp,ties] [--memory-limits 2GiB,256MiB] [--mergekit PYTHON]
+    bench/end_to_end.py [--size-gb 2] [--repeats 5] [--methods linear,slerp,ties,assembly] [--memory-limits 2GiB,256MiB] [--mergekit PYTHON]
 
 The floor reads the same input files once and writes as many bytes as the merge writes, by plain threads: every combination of buffered and direct
 is tried once, and the two best take part in every round; the faster one is that round's floor. A second read is counted with --floor-passes 2 only.
+An assembly reads parts of its inputs, so its floor is a copy of a mixture that was assembled before: the same bytes in, the same out.
 The inputs are in the page cache. Every output is on stable storage when the clock stops, the floor's too. What this makes is deleted at the end.
 """
 
@@ -24,8 +25,13 @@ CONFIGS = {
                        "  - {model: %(two)s, parameters: {weight: 0.4}}\n",
     "ties": "merge_method: ties\nbase_model: %(base)s\nmodels:\n  - {model: %(one)s, parameters: {weight: 0.6, density: 0.5}}\n"
             "  - {model: %(two)s, parameters: {weight: 0.4, density: 0.5}}\n",
+    # Router rows are random, so the whole is a copy.
+    "assembly": "base_model: %(base)s\ngate_mode: random\nexperts:\n  - source_model: %(base)s\n  - source_model: %(one)s\n"
+                "  - source_model: %(two)s\n",
 }
-INPUTS = {"linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
+# What each writes in BF16; an assembly has one type.
+DTYPES = {"assembly": "dtype: bfloat16\n"}
+INPUTS = {"assembly": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
 
 
 def weight_files(directory):
@@ -46,6 +52,7 @@ class Bench:
         self.work = os.path.abspath(options.work)
         self.models = {name: os.path.join(self.work, name) for name in ("base", "one", "two")}
         self.out = os.path.join(self.work, "out")
+        self.assembled = os.path.join(self.work, "assembled")
 
     def program(self, name):
         places = {"moeweld": "src/app/moeweld", "copy_floor": "bench/copy_floor", "bench_checkpoint": "bench/bench_checkpoint"}
@@ -57,10 +64,16 @@ class Bench:
                 subprocess.run([self.program("bench_checkpoint"), self.models[name], "--family", self.options.family,
                                 "--size-gb", str(self.options.size_gb), "--variant", str(variant)], check=True, stdout=sys.stderr)
 
+    def floor_inputs(self, method):
+        if method == "assembly":
+            return weight_files(self.assembled)
+        return [path for name in INPUTS[method] for path in weight_files(self.models[name])]
+
     def floor(self, method, modes=()):
-        inputs = [path for name in INPUTS[method] for path in weight_files(self.models[name])]
+        inputs = self.floor_inputs(method)
+        written = inputs if method == "assembly" else weight_files(self.models["one"])
         command = [self.program("copy_floor"), "--out", os.path.join(self.work, "floor.bin"), "--passes", str(self.options.floor_passes),
-                   "--write-bytes", str(sum(os.path.getsize(path) for path in weight_files(self.models["one"])))]
+                   "--write-bytes", str(sum(os.path.getsize(path) for path in written))]
         lines = []
         for mode in modes or [None]:
             extra = [] if mode is None else ["--read", mode["read"], "--write", mode["write"], "--threads", str(mode["threads"])]
@@ -98,7 +111,10 @@ class Bench:
     def run_method(self, method):
         config = os.path.join(self.work, method + ".yml")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(CONFIGS[method] % self.models + "dtype: float32\nout_dtype: bfloat16\n")
+            file.write(CONFIGS[method] % self.models + DTYPES.get(method, "dtype: float32\nout_dtype: bfloat16\n"))
+        if method == "assembly":
+            subprocess.run([self.program("moeweld"), "merge", config, self.assembled, "-q"], check=True)
+            warm(weight_files(self.assembled))
         warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
         modes = self.floor(method)[:2]
         limits = self.options.memory_limits.split(",")
@@ -112,6 +128,7 @@ class Bench:
             if self.options.mergekit and repeat < self.options.mergekit_repeats:
                 peer.append(self.mergekit(config))
         shutil.rmtree(self.out, ignore_errors=True)
+        shutil.rmtree(self.assembled, ignore_errors=True)
         return {"method": method, "floor_mode": modes[0], "floor_seconds": floors, "moeweld_seconds": times, "peak_memory_bytes": peaks,
                 "mergekit_seconds": [both for both, _ in peer], "mergekit_seconds_without_imports": [without for _, without in peer]}
 
