@@ -131,6 +131,18 @@ std::vector<AuxiliaryFile> auxiliary_files(const formats::Checkpoint& base, cons
   return result;
 }
 
+void note_tokenizer_class(Storage& storage, const std::vector<AuxiliaryFile>& files, std::vector<std::string>& notes) {
+  for (const AuxiliaryFile& file : files) {
+    if (file.name != "tokenizer_config.json" || file.action != AuxiliaryFile::Action::kCopy) continue;
+    const Json config = formats::parse_json(storage.read_text(file.source, kLargestTextBytes), file.source);
+    if (!config.is_object() || !config.contains("tokenizer_class") || config["tokenizer_class"] != "TokenizersBackend") continue;
+    notes.push_back(
+        "tokenizer_config.json names the class TokenizersBackend of transformers 5, which transformers 4 cannot load; it is copied as it "
+        "is. "
+        "PreTrainedTokenizerFast in its place is read by both.");
+  }
+}
+
 void set_chat_template(Storage& storage, const std::string& chat_template, int line, const std::string& config_path,
                        const std::vector<const formats::Checkpoint*>& models, std::vector<AuxiliaryFile>& files,
                        std::vector<std::string>& notes) {

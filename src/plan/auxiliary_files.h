@@ -17,6 +17,9 @@ namespace moeweld::plan {
 std::vector<AuxiliaryFile> auxiliary_files(const formats::Checkpoint& base, const formats::Checkpoint& tokenizer,
                                            const PlanOptions& options);
 
+/// Notes a tokenizer class in a copied tokenizer_config.json that some of today's readers do not know.
+void note_tokenizer_class(Storage& storage, const std::vector<AuxiliaryFile>& files, std::vector<std::string>& notes);
+
 /// Puts the chat template that `chat_template:` asks for into the files: chat_template.jinja, and tokenizer_config.json for older readers.
 /// "auto": the most frequent template among `models`, the first named of equally frequent ones. Throws Error(kUnsupported or
 /// kInvalidConfig) with the line for a name that is not known.

@@ -304,6 +304,7 @@ class MergePlanner {
     const formats::Json config = output_config(donor(), modules_, matching_, prevailing_dtype(), vocabulary_rows_, notes);
     plan_.notes.insert(plan_.notes.end(), notes.begin(), notes.end());
     plan_.auxiliary_files = auxiliary_files(*donor().checkpoint, *tokenizer_, options_);
+    problems_.attempt([&] { note_tokenizer_class(models_.storage(), plan_.auxiliary_files, plan_.notes); });
     if (config_.chat_template) {
       std::vector<const formats::Checkpoint*> checkpoints;
       for (const InputModel& input : inputs_->all()) checkpoints.push_back(input.checkpoint);

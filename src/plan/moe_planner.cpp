@@ -68,6 +68,7 @@ class AssemblyPlanner {
     problems_.throw_if_any();
     lay_out(arrange(std::move(tensors), family_, layout()), options_, plan_);
     describe();
+    problems_.throw_if_any();
     return std::move(plan_);
   }
 
@@ -355,6 +356,7 @@ class AssemblyPlanner {
     const TensorKey head{-1, -1, "lm_head"};
     config["tie_word_embeddings"] = !(merged_.empty() ? base().catalog.entries.contains(head) : merged_.contains(head));
     plan_.auxiliary_files = auxiliary_files(*base().checkpoint, *base().checkpoint, options_);
+    problems_.attempt([&] { note_tokenizer_class(models_.storage(), plan_.auxiliary_files, plan_.notes); });
     plan_.auxiliary_files.push_back(
         {.action = AuxiliaryFile::Action::kWrite, .name = "config.json", .content = config.dump(2) + "\n", .source = {}, .reason = {}});
     plan_.composition = composition_of(assembly());

@@ -192,6 +192,15 @@ TEST_F(MoePlanner, DtypeConvertsWithoutItTensorsHaveTheBasesType) {
   for (const PlannedTensor& tensor : single.tensors) EXPECT_EQ(tensor.dtype, DType::kF32) << tensor.name;
 }
 
+TEST_F(MoePlanner, NotesATokenizerClassThatTransformers4DoesNotKnow) {
+  workshop_.write_file("base/tokenizer_config.json", R"({"tokenizer_class": "PreTrainedTokenizerFast"})");
+  for (const std::string& note : workshop_.plan(assembly()).notes) EXPECT_THAT(note, ::testing::Not(HasSubstr("TokenizersBackend")));
+  workshop_.write_file("base/tokenizer_config.json", R"({"tokenizer_class": "TokenizersBackend"})");
+  EXPECT_THAT(workshop_.plan(assembly()).notes, Contains(HasSubstr("TokenizersBackend")));
+  const std::string merge = "models: [{model: $/base}, {model: $/a}]\nmerge_method: linear\nparameters: {weight: 1}\n";
+  EXPECT_THAT(workshop_.plan(merge).notes, Contains(HasSubstr("TokenizersBackend")));
+}
+
 // Parts of a fused tensor have one type, so some of them cannot be bytes taken as they are.
 TEST_F(MoePlanner, FusedPartsOfUnlikeTypesAreConverted) {
   workshop_.write("mixture", {.num_layers = 1, .num_experts = 2, .dtypes = {{expert_tensor(0, 1, "w2"), DType::kF32}}});
