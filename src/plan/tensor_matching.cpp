@@ -50,11 +50,10 @@ class Matcher {
   Matching run() {
     bool all_well = true;
     for (std::size_t module = 0; module < modules_.size(); ++module) {
-      if (check_module(module)) {
-        match_module(module);
-      } else {
-        all_well = false;
-      }
+      const std::size_t before = matching_.tensors.size();
+      const bool is_well = check_module(module);
+      if (is_well) match_module(module);
+      all_well = all_well && is_well && has_tensors(module, matching_.tensors.size() - before);
     }
     // What a refused module would have used is not lost.
     if (all_well) account_for_all();
@@ -140,6 +139,19 @@ class Matcher {
       }
     }
     return problems_.problems().size() == before;
+  }
+
+  /// A module that is given nothing is a slip of the pen, unless it is the one for the rest.
+  bool has_tensors(std::size_t index, std::size_t num_matched) {
+    const Module& module = modules_[index];
+    if (num_matched != 0 || module.name == "default") return true;
+    const InputModel& donor = inputs_[module.slices.front().sources.front().model];
+    std::string stacks;
+    for (const auto& [prefix, count] : donor.catalog.num_layers) stacks += (stacks.empty() ? "'" : ", '") + prefix + "'";
+    config_problem("no tensor of '" + donor.label + "' belongs to module '" + module.name +
+                       "': a module's name is a part of its tensors' names. The stacks of layers are " + stacks + ".",
+                   module.line);
+    return false;
   }
 
   void match_module(std::size_t index) {

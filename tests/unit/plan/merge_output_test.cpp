@@ -131,6 +131,21 @@ TEST_F(MergeTokenizers, UnlikeOnesAreRefusedAtTheirLine) {
                {"merge.yml:4", workshop_.path("b"), "token 'x' has id 0 in the first and 1 in the second"});
 }
 
+TEST_F(MergeTokenizers, RowsThatAreAMultipleNeedNoPadding) {
+  write("a", R"({"x": 0})");
+  write("b", R"({"x": 0})");
+  const MergePlan plan = workshop_.plan(kLinear + "tokenizer: {source: $/a, pad_to_multiple_of: 5}\n");
+  EXPECT_EQ(tensor_named(plan, "lm_head.weight").shape, (Shape{10, 4}));
+  EXPECT_EQ(output_config_of(plan)["vocab_size"], 10);
+}
+
+TEST_F(MergeTokenizers, PaddingIsRefusedAtItsLine) {
+  write("a", R"({"x": 0})");
+  write("b", R"({"x": 0})");
+  expect_error([&] { workshop_.plan(kLinear + "tokenizer: {source: $/a, pad_to_multiple_of: 4}\n"); }, ErrorCode::kUnsupported,
+               {"merge.yml:4", "pad_to_multiple_of", "10", "4"});
+}
+
 TEST_F(MergeTokenizers, AddedTokensCount) {
   for (const char* name : {"a", "b"}) write(name, R"({"x": 0})");
   workshop_.write_file("b/tokenizer.json", R"({"model": {"vocab": {"x": 0}}, "added_tokens": [{"id": 1, "content": "<new>"}]})");

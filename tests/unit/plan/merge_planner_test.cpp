@@ -322,6 +322,22 @@ TEST(MergePlanner, UnlikeArchitecturesNeedAllowCrimes) {
   expect_conservation(plan);
 }
 
+TEST(MergePlanner, AnOverriddenArchitectureIsTheModelsOwn) {
+  Workshop workshop;
+  workshop.write("a", {});
+  workshop.write("b", {.architecture = "CousinForCausalLM"});
+  const std::string parameters = "merge_method: linear\nparameters: {weight: 1}\n";
+  const std::string cousin = "{model: {model: $/b, override_architecture: LlamaForCausalLM}}";
+  const MergePlan plan = workshop.plan("models: [{model: $/a}, " + cousin + "]\n" + parameters);
+  const std::string down = layer_tensor(1, "mlp.down_proj.weight");
+  EXPECT_THAT(source_names(plan, down), ElementsAre("a:" + down, "b:" + down));
+  const MergePlan from_cousin = workshop.plan("models: [" + cousin + ", {model: $/a}]\n" + parameters);
+  EXPECT_EQ(output_config_of(from_cousin)["architectures"], formats::Json({"LlamaForCausalLM"}));
+  expect_error(
+      [&] { workshop.plan("models: [{model: {model: $/a, override_architecture: CousinForCausalLM}}, {model: $/a}]\n" + parameters); },
+      ErrorCode::kInvalidInput, {"CousinForCausalLM", "--allow-crimes"});
+}
+
 TEST(MergePlanner, ModelsThatNoTableKnowsAreMatchedByName) {
   Workshop workshop;
   for (const char* name : {"a", "b"}) workshop.write(name, {.num_layers = 11, .architecture = "CousinForCausalLM"});
