@@ -36,7 +36,7 @@ def speak_vllm(prompt, count, directory):
     except ValueError:
         pass  # is there already
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
-    model = vllm.LLM(directory, dtype="float32", enforce_eager=True, max_model_len=512)
+    model = vllm.LLM(directory, dtype="float32", enforce_eager=True, max_model_len=128)
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     sampling = vllm.SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
     outputs = model.generate([{"prompt_token_ids": ids}], sampling, use_tqdm=False)
