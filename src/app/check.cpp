@@ -1,7 +1,6 @@
 #include "app/check.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -127,40 +126,6 @@ std::string check_json(const model::Transformer& model, const std::vector<infer:
   json["peak_memory_bytes"] = facts.peak_memory_bytes;
   json["blas_core"] = report.blas_core;
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-namespace {
-
-constexpr auto kLiveInterval = std::chrono::milliseconds(250);
-constexpr auto kLogInterval = std::chrono::seconds(10);
-
-}  // namespace
-
-LayerProgress::LayerProgress(bool json, bool quiet)
-    : json_(json), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1), last_(std::chrono::steady_clock::now()) {}
-
-LayerProgress::~LayerProgress() { finish(); }
-
-void LayerProgress::update(std::size_t step, std::size_t num_steps) {
-  if (quiet_) return;
-  const auto now = std::chrono::steady_clock::now();
-  const bool live = terminal_ && !json_;
-  if (now - last_ < (live ? std::chrono::steady_clock::duration(kLiveInterval) : std::chrono::steady_clock::duration(kLogInterval))) return;
-  last_ = now;
-  if (json_) {
-    fmt::print(stderr, "{}\n", Json({{"event", "progress"}, {"layer", step + 1}, {"layers", num_steps}}).dump());
-  } else if (live) {
-    fmt::print(stderr, "\r\033[K forward pass: layer {} of {}", step + 1, num_steps);
-    live_ = true;
-  } else {
-    fmt::print(stderr, "forward pass: layer {} of {}\n", step + 1, num_steps);
-  }
-  std::fflush(stderr);
-}
-
-void LayerProgress::finish() {
-  if (live_) fmt::print(stderr, "\r\033[K");
-  live_ = false;
 }
 
 }  // namespace moeweld::app

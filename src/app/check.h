@@ -1,7 +1,6 @@
 #pragma once
 /// What `check` reads and says.
 
-#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,21 +32,5 @@ std::string check_text(const model::Transformer& model, const infer::ForwardRepo
                        const CheckFacts& facts);
 std::string check_json(const model::Transformer& model, const std::vector<infer::TokenIds>& sequences, const infer::ForwardReport& report,
                        const CheckSummary& summary, const CheckFacts& facts);
-
-/// "layer 12 of 80": one live line on a terminal, else a plain line at most every 10 s.
-class LayerProgress {
- public:
-  LayerProgress(bool json, bool quiet);
-  ~LayerProgress();
-  void update(std::size_t step, std::size_t num_steps);
-  void finish();
-
- private:
-  bool json_;
-  bool quiet_;
-  bool terminal_;
-  bool live_ = false;
-  std::chrono::steady_clock::time_point last_;
-};
 
 }  // namespace moeweld::app

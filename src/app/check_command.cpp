@@ -6,6 +6,7 @@
 #include "app/check.h"
 #include "app/environment.h"
 #include "app/interruption.h"
+#include "app/layer_progress.h"
 #include "app/run.h"
 #include "moeweld/base/archive.h"
 #include "moeweld/exec/execute.h"

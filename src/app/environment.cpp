@@ -5,15 +5,21 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string>
+
+#include "moeweld/infer/blas_core.h"
 
 namespace moeweld::app {
 
 void settle_environment(char** argv) {
   constexpr const char* kSettled = "MOEWELD_ENVIRONMENT_SETTLED";
-  if (std::getenv(kSettled) != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  if (std::getenv(kSettled) != nullptr) return;
+  const std::string core = std::getenv("OPENBLAS_CORETYPE") == nullptr ? infer::better_blas_core() : "";
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr && core.empty()) return;
   setenv(kSettled, "1", 1);
   setenv("OMP_WAIT_POLICY", "passive", 0);
   setenv("OPENBLAS_NUM_THREADS", "1", 0);
+  if (!core.empty()) setenv("OPENBLAS_CORETYPE", core.c_str(), 0);
   execv("/proc/self/exe", argv);
   // Where /proc is not there the program runs as it is: slower at worst.
 }

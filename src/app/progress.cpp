@@ -148,11 +148,14 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
       slowest_rank = static_cast<int>(i);
     }
   }
-  text += fmt::format("stages: measure {}, merge {}, publish {}", format_duration(measure),
-                      format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
+  text +=
+      fmt::format("stages: {}measure {}, merge {}, publish {}",
+                  report.prepare_seconds >= 0.05 ? "router rows " + format_duration(report.prepare_seconds) + ", " : "",
+                  format_duration(measure), format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
   if (report.ranks.size() > 1 && slowest > 0)
     text +=
         fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
+  for (const std::string& warning : report.warnings) text += "\nwarning: " + warning;
   return text + "\nverify with: moeweld verify " + output + "\n";
 }
 
@@ -164,6 +167,8 @@ std::string summary_json(const exec::MergeReport& report, std::size_t num_files,
   json["read_bytes"] = report.read_bytes;
   json["written_bytes"] = report.written_bytes;
   json["seconds"] = report.total_seconds;
+  json["prepare_seconds"] = report.prepare_seconds;
+  json["warnings"] = report.warnings;
   json["publish_seconds"] = report.publish_seconds;
   json["peak_memory_bytes"] = peak_memory(report);
   json["ranks"] = formats::Json::array();

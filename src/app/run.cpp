@@ -6,6 +6,7 @@
 
 #include "app/environment.h"
 #include "app/interruption.h"
+#include "app/layer_progress.h"
 #include "app/progress.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/merge/simd_target.h"
@@ -100,10 +101,16 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     if (options.verbose) fmt::print("{} threads per rank, {} vector instructions\n", run.threads, merge::active_simd_target());
     std::fflush(stdout);
   }
+  LayerProgress layers(options.log_json, !speaks);
+  run.on_layer = [&](std::size_t step, std::size_t num_steps) {
+    stop_if_interrupted();
+    layers.update(step, num_steps);
+  };
   ProgressPrinter printer(options.log_json, !speaks);
   const exec::MergeReport report =
       exec::execute(peers, storage, plan, schedule, options.output, run, [&](std::span<const exec::Progress> ranks) {
         stop_if_interrupted();
+        layers.finish();
         printer.update(ranks);
       });
   printer.finish();

@@ -23,17 +23,16 @@ const std::vector<std::string> kExpertKeys = {"source_model",       "positive_pr
 struct GateName {
   const char* name;
   GateMode mode;
-  bool implemented;
 };
 constexpr GateName kGates[] = {
-    {"random", GateMode::kRandom, true},
-    {"uniform_random", GateMode::kUniformRandom, true},
-    {"cheap_embed", GateMode::kCheapEmbed, true},
-    {"orthogonal", GateMode::kOrthogonal, false},
-    {"hidden", GateMode::kHidden, false},
-    {"hidden_last", GateMode::kHidden, false},
-    {"hidden_avg", GateMode::kHiddenAverage, false},
-    {"router_input", GateMode::kRouterInput, false},
+    {"random", GateMode::kRandom},
+    {"uniform_random", GateMode::kUniformRandom},
+    {"orthogonal", GateMode::kOrthogonal},
+    {"cheap_embed", GateMode::kCheapEmbed},
+    {"hidden", GateMode::kHidden},
+    {"hidden_last", GateMode::kHidden},
+    {"hidden_avg", GateMode::kHiddenAverage},
+    {"router_input", GateMode::kRouterInput},
 };
 
 /// What `architecture` may be a prefix of, in this order, and the family it means: mergekit-moe's names, then the families' own.
@@ -66,14 +65,7 @@ class ExpertsReader {
     check_recipe(config_, reader_);
     if (!has("experts") && !has("recipe"))
       reader_.problem(config_.line, "'experts' is missing, and there is no 'recipe' that makes them from the base");
-    if (!has("gate_mode")) {
-      config_.gate_mode = has("recipe") ? GateMode::kRandom : GateMode::kHidden;
-      if (!has("recipe") && has("experts")) {
-        reader_.unsupported(config_.line_of("experts"),
-                            "there is no 'gate_mode', and its default, hidden, comes with a later version; random, uniform_random and "
-                            "cheap_embed are there.");
-      }
-    }
+    if (!has("gate_mode")) config_.gate_mode = has("recipe") ? GateMode::kRandom : GateMode::kHidden;
     const std::uint64_t num_experts = config_.num_experts();
     if (num_experts != 0 && config_.experts_per_token > num_experts) {
       reader_.problem(config_.line_of("experts_per_token"), "experts_per_token is " + std::to_string(config_.experts_per_token) +
@@ -153,9 +145,6 @@ class ExpertsReader {
       names.push_back(gate.name);
       if (*name != gate.name) continue;
       config_.gate_mode = gate.mode;
-      if (!gate.implemented)
-        reader_.unsupported(line_of(node),
-                            "gate_mode " + *name + " comes with a later version; random, uniform_random and cheap_embed are there.");
       return;
     }
     is_gate_mode_known_ = false;

@@ -40,7 +40,9 @@ std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
   for (const plan::PlannedOutputFile& file : plan.output_files) sum += file.header.size();
   for (const plan::DroppedTensor& tensor : plan.dropped) sum += sizeof tensor + tensor.name.size();
   for (const plan::AuxiliaryFile& file : plan.auxiliary_files) sum += file.content.size();
-  return 2 * sum;  // as sent and as decoded
+  sum *= 2;  // as sent and as decoded
+  for (const plan::Slot& slot : plan.slots) sum += slot.size_bytes();
+  return sum;
 }
 
 struct Needs {

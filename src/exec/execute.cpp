@@ -116,9 +116,13 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   WorldProgress world_progress(peers, schedule, progress);
   try {
     RankPipeline pipeline(storage, plan, options, world_progress);
-    pipeline.slot_rows = prepare_slots(peers, storage, plan, options.io);
-
     auto stage = Clock::now();
+    PreparedSlots prepared = prepare_slots(peers, storage, plan, options);
+    pipeline.slot_rows = std::move(prepared.rows);
+    report.warnings = std::move(prepared.warnings);
+    report.prepare_seconds = seconds_since(stage);
+
+    stage = Clock::now();
     measure_shared(peers, schedule, pipeline);
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
       measure_large(find_large(schedule, peers.rank(), pipeline), pipeline);
@@ -146,7 +150,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
     }
     agree_on(peers, [&] {
-      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), simd_targets, output_directory, options);
+      if (peers.rank() == 0)
+        publish(storage, plan, combine_digests(plan, digests), {simd_targets, prepared.blas_core}, output_directory, options);
     });
     report.publish_seconds = seconds_since(stage);
   } catch (const Error& error) {

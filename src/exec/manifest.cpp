@@ -77,6 +77,7 @@ std::string serialize_manifest(const Manifest& manifest) {
                {"config", manifest.config},
                {"inputs", Json::array()},
                {"files", Json::array()}};
+  if (!manifest.blas_core.empty()) json["blas_core"] = manifest.blas_core;
   if (!manifest.composition.empty()) json["composition"] = manifest.composition;
   for (const ManifestInput& input : manifest.inputs) {
     json["inputs"].push_back(

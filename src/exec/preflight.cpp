@@ -1,9 +1,12 @@
 #include <algorithm>
 
 #include "exec/buffers.h"
+#include "exec/hidden_rows.h"
 #include "exec/publish.h"
+#include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/execute.h"
+#include "moeweld/infer/forward.h"
 
 namespace moeweld::exec {
 
@@ -71,12 +74,29 @@ void check_inputs(Storage& storage, const plan::MergePlan& plan, ProblemList& pr
   }
 }
 
+/// Router rows from a forward pass need memory of their own, before the merge's buffers are there.
+void check_forward_memory(const plan::MergePlan& plan, const ExecuteOptions& options, int num_ranks, ProblemList& problems) {
+  for (const plan::Slot& slot : plan.slots) {
+    if (slot.kind != plan::Slot::Kind::kHiddenRouter) continue;
+    infer::ForwardOptions forward;
+    forward.memory_limit_bytes = 0;  // the smallest buffers
+    forward.threads = std::max(1, options.threads);
+    const std::uint64_t needed = slot.size_bytes() + infer::minimum_forward_bytes(slot.base, distinct_prompts(slot), forward, num_ranks);
+    if (needed <= options.memory_limit_bytes) continue;
+    problems.add(Problem{ErrorCode::kUsage,
+                         "a memory limit of " + format_memory(options.memory_limit_bytes) + " per rank is too small for the " + slot.name +
+                             "; they need at least " + format_memory(round_up(needed, kMiB)) + " (--memory-limit)",
+                         {}});
+  }
+}
+
 }  // namespace
 
 void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
                const ExecuteOptions& options) {
   ProblemList problems;
   problems.attempt([&] { plan_buffers(plan, options.memory_limit_bytes, options.threads); });
+  check_forward_memory(plan, options, peers.size(), problems);
   // One rank asks the file system; a thousand asking at once would be a problem of its own.
   if (peers.rank() == 0) {
     problems.attempt([&] { check_output(storage, plan, plain_directory(output_directory), options, problems); });

@@ -4,6 +4,9 @@
 #include <limits>
 
 #include "exec/exchange.h"
+#include "exec/hidden_rows.h"
+#include "exec/orthogonal_rows.h"
+#include "exec/router_condition.h"
 #include "exec/unit_reader.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/merge/measure.h"
@@ -89,20 +92,36 @@ void fold_shared_rows(std::uint32_t num_shared, std::size_t width, std::vector<d
   rows.insert(rows.end(), gate.begin(), gate.end());
 }
 
-std::vector<std::vector<double>> prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, IoMode io) {
-  if (plan.slots.empty()) return {};
+std::vector<double> cheap_embed_rows(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Slot& slot, IoMode io) {
   const auto gathered = exchange(peers, [&] {
-    std::vector<std::vector<double>> rows;
+    std::vector<double> rows;
     if (peers.rank() == 0) {
       InputFiles files(storage, plan, io);
-      for (const plan::Slot& slot : plan.slots) {
-        EmbeddingRows embedding(slot, files);
-        rows.push_back(cheap_embed(slot, embedding));
-      }
+      EmbeddingRows embedding(slot, files);
+      rows = cheap_embed(slot, embedding);
     }
     return to_archive(rows);
   });
-  return from_archive<std::vector<std::vector<double>>>(gathered.front());
+  return from_archive<std::vector<double>>(gathered.front());
+}
+
+PreparedSlots prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, const ExecuteOptions& options) {
+  PreparedSlots prepared;
+  for (const plan::Slot& slot : plan.slots) {
+    switch (slot.kind) {
+      case plan::Slot::Kind::kCheapEmbedRouter:
+        prepared.rows.push_back(cheap_embed_rows(peers, storage, plan, slot, options.io));
+        break;
+      case plan::Slot::Kind::kHiddenRouter:
+        prepared.rows.push_back(hidden_rows(peers, storage, slot, options, prepared.blas_core));
+        break;
+      case plan::Slot::Kind::kOrthogonalRouter:
+        prepared.rows.push_back(orthogonal_rows(slot, plan.seed, options.threads));
+        break;
+    }
+    if (const auto warning = degenerate_layers(slot, prepared.rows.back(), options.threads)) prepared.warnings.push_back(*warning);
+  }
+  return prepared;
 }
 
 }  // namespace moeweld::exec

@@ -44,7 +44,7 @@ class PartialDirectory {
   std::vector<ManifestFile> files_;
 };
 
-Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& options, const std::vector<std::string>& simd_targets,
+Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& options, const ComputedWith& with,
                        std::vector<ManifestFile> files) {
   Manifest manifest;
   manifest.version = options.version;
@@ -52,7 +52,8 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   manifest.command_line = options.command_line;
   manifest.seed = plan.seed;
   manifest.composition = plan.composition;
-  manifest.simd_targets = simd_targets;
+  manifest.simd_targets = with.simd_targets;
+  manifest.blas_core = with.blas_core;
   for (const plan::PlannedInputFile& file : plan.input_files) {
     manifest.inputs.push_back({plan.models[file.model].reference, file.path, file.identity.size_bytes, file.identity.modified_ns});
   }
@@ -95,8 +96,8 @@ std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const
   return result;
 }
 
-void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests,
-             const std::vector<std::string>& simd_targets, const std::string& output_directory, const ExecuteOptions& options) {
+void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const ComputedWith& with,
+             const std::string& output_directory, const ExecuteOptions& options) {
   const std::string output = plain_directory(output_directory);
   const std::string partial = partial_directory(output_directory);
   PartialDirectory directory(storage, partial);
@@ -125,7 +126,7 @@ void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Dige
   directory.add({kIndexName, index_text.size(), digest_text(index_text)});
 
   if (options.write_model_card) storage.write_text(partial + "/README.md", model_card(plan, options.version));
-  storage.write_text(partial + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, simd_targets, directory.take())));
+  storage.write_text(partial + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, with, directory.take())));
   storage.write_text(partial + "/" + kIndexName, index_text);
   storage.sync_directory(partial);
 

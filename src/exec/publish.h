@@ -17,9 +17,15 @@ std::string partial_directory(const std::string& output_directory);
 /// Digest of every output file from all ranks' runs. Throws Error(kInternal) if a chunk is missing or there twice.
 std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs);
 
+/// What the manifest says of the processors.
+struct ComputedWith {
+  std::vector<std::string> simd_targets;  ///< by rank
+  std::string blas_core;                  ///< of PreparedSlots
+};
+
 /// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT
 /// is moved aside first and removed last.
-void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests,
-             const std::vector<std::string>& simd_targets, const std::string& output_directory, const ExecuteOptions& options);
+void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const ComputedWith& with,
+             const std::string& output_directory, const ExecuteOptions& options);
 
 }  // namespace moeweld::exec

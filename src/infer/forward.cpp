@@ -33,6 +33,12 @@ void check_sequences(const model::Transformer& model, std::span<const TokenIds> 
   problems.throw_if_any();
 }
 
+std::uint64_t longest_of(const Pack& pack, std::span<const TokenIds> sequences) {
+  std::uint64_t length = 0;
+  for (std::size_t i = 0; i < pack.num_sequences; ++i) length = std::max<std::uint64_t>(length, sequences[pack.first_sequence + i].size());
+  return length;
+}
+
 struct RankLimits {
   std::uint64_t limit_bytes = 0;
   int threads = 1;
@@ -66,9 +72,7 @@ std::vector<Batch> make_batches(Peers& peers, const model::Transformer& model, s
     std::size_t count = 0;
     while (first + count < packs.size()) {
       const Pack& pack = packs[first + count];
-      std::uint64_t length = longest;
-      for (std::size_t i = 0; i < pack.num_sequences; ++i)
-        length = std::max<std::uint64_t>(length, sequences[pack.first_sequence + i].size());
+      const std::uint64_t length = std::max(longest, longest_of(pack, sequences));
       if (!fits(num_tokens + pack.num_tokens, length)) break;
       num_tokens += pack.num_tokens;
       longest = length;
@@ -76,9 +80,7 @@ std::vector<Batch> make_batches(Peers& peers, const model::Transformer& model, s
     }
     if (count == 0) {
       const Pack& pack = packs[first];
-      std::uint64_t length = 0;
-      for (std::size_t i = 0; i < pack.num_sequences; ++i)
-        length = std::max<std::uint64_t>(length, sequences[pack.first_sequence + i].size());
+      const std::uint64_t length = longest_of(pack, sequences);
       std::uint64_t needed = 0;
       for (const auto& rank : ranks) needed = std::max(needed, rank.first.batch_bytes(pack.num_tokens, length));
       throw Error(ErrorCode::kUsage, "--memory-limit is too small for a forward pass over " + std::to_string(pack.num_tokens) +
@@ -91,6 +93,15 @@ std::vector<Batch> make_batches(Peers& peers, const model::Transformer& model, s
 }
 
 }  // namespace
+
+std::uint64_t minimum_forward_bytes(const model::Transformer& model, std::span<const TokenIds> sequences, const ForwardOptions& options,
+                                    int num_ranks) {
+  const MemoryPlan memory = plan_memory(model, options, num_ranks, sequences.size());
+  std::uint64_t needed = 0;
+  for (const Pack& pack : make_packs(sequences))
+    needed = std::max(needed, memory.batch_bytes(pack.num_tokens, longest_of(pack, sequences)));
+  return needed;
+}
 
 ForwardReport forward(Peers& peers, Storage& storage, const model::Transformer& model, std::span<const TokenIds> sequences,
                       const ForwardOptions& options) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "moeweld/base/error.h"
+#include "moeweld/formats/json.h"
 #include "moeweld/model/transformer.h"
 
 namespace moeweld::model {

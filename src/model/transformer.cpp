@@ -9,6 +9,8 @@
 #include "model/rope_spec.h"
 #include "moeweld/base/error.h"
 #include "moeweld/base/text.h"
+#include "moeweld/formats/checkpoint.h"
+#include "moeweld/model/catalog.h"
 #include "moeweld/model/model_config.h"
 
 namespace moeweld::model {

@@ -38,8 +38,8 @@ void serialize(Archive& archive, Operation& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, Slot& value) {
-  archive(value.kind, value.name, value.shape, value.embedding, value.embedding_shape, value.num_shared, value.positive_ids,
-          value.negative_ids);
+  archive(value.kind, value.state, value.name, value.shape, value.layers, value.embedding, value.embedding_shape, value.base,
+          value.num_shared, value.positive_ids, value.negative_ids);
 }
 template <class Archive>
 void serialize(Archive& archive, PlannedTensor& value) {

@@ -19,6 +19,7 @@
 #include "plan/expert_layout.h"
 #include "plan/expert_operations.h"
 #include "plan/input_models.h"
+#include "plan/router_slots.h"
 
 namespace moeweld::plan {
 
@@ -142,9 +143,9 @@ class AssemblyPlanner {
     const std::string name = model::tensor_name(family_, key);
     const bool sparse = layer >= 0 && is_sparse(layer);
     if (row.role == "router") {
-      if (sparse) tensors.push_back({key, router(name, experts_.size() / router_repeat(), 0)});
+      if (sparse) tensors.push_back({key, router(name, layer, experts_.size() / router_repeat(), 0)});
     } else if (row.role == "shared_expert_gate") {
-      if (sparse && !shared_.empty()) tensors.push_back({key, router(name, 1, config_.experts.size())});
+      if (sparse && !shared_.empty()) tensors.push_back({key, router(name, layer, 1, config_.experts.size())});
     } else if (is_shared_role(row.role)) {
       if (sparse && !shared_.empty()) {
         tensors.push_back({key, expert_operation(name, *matrix_of(row.role), shared_, *inputs_, layer, base_dtype(), 0, options_.seed)});
@@ -199,7 +200,7 @@ class AssemblyPlanner {
   std::uint64_t router_repeat() const { return config_.recipe.kind == RecipeKind::kFineGrained ? config_.recipe.shards : 1; }
 
   /// `num_rows` rows of the gate mode's vectors from row `first_row` on; rows of routers are repeated.
-  Operation router(const std::string& name, std::uint64_t num_rows, std::uint64_t first_row) {
+  Operation router(const std::string& name, int layer, std::uint64_t num_rows, std::uint64_t first_row) {
     const std::uint64_t hidden = hidden_size();
     const bool is_router = first_row == 0;
     Operation operation;
@@ -207,10 +208,9 @@ class AssemblyPlanner {
     operation.repeat_rows = is_router ? router_repeat() : 1;
     operation.task.shape = {num_rows * operation.repeat_rows, hidden};
     operation.task.output_dtype = base_dtype();
-    if (config_.gate_mode == GateMode::kCheapEmbed) {
-      operation.kind = Operation::Kind::kSlot;
-      operation.slot = cheap_embed_slot(hidden);
-      operation.fill.first_index = first_row * hidden;
+    if (fills_slot(config_.gate_mode)) {
+      const RouterRows rows{file_, config_, base(), sparse_, experts_.size() / router_repeat(), has_shared_gate(*family_)};
+      take_slot_rows(rows, models_.storage(), layer, first_row, operation, problems_, plan_);
     } else {
       operation.kind = Operation::Kind::kRandomFill;
       operation.fill.stream = stream_id(operation.name);
@@ -219,53 +219,6 @@ class AssemblyPlanner {
       operation.fill.scale = normal ? 1.0 : 1.0 / std::sqrt(static_cast<double>(hidden));
     }
     return operation;
-  }
-
-  std::uint32_t cheap_embed_slot(std::uint64_t hidden) {
-    if (!plan_.slots.empty()) return 0;  // the same rows for all layers
-    const CatalogEntry& embedding = base().catalog.entries.at({-1, -1, "token_embedding"});
-    Slot slot;
-    slot.name = "router rows (cheap_embed)";
-    slot.num_shared = static_cast<std::uint32_t>(has_shared_gate(*family_) ? config_.shared_experts.size() : 0);
-    slot.shape = {config_.experts.size() + (slot.num_shared == 0 ? 0 : 1), hidden};
-    slot.embedding = {.dtype = embedding.dtype,
-                      .file = base().first_file + embedding.file,
-                      .begin = embedding.begin,
-                      .num_elements = num_elements(embedding.shape),
-                      .children = {}};
-    slot.embedding_shape = embedding.shape;
-    for (const config::Expert& expert : config_.experts) add_prompts(expert, embedding.shape.at(0), slot);
-    if (slot.num_shared != 0) {
-      for (const config::Expert& expert : config_.shared_experts) add_prompts(expert, embedding.shape.at(0), slot);
-    }
-    plan_.slots.push_back(std::move(slot));
-    return 0;
-  }
-
-  void add_prompts(const config::Expert& expert, std::uint64_t vocabulary, Slot& slot) {
-    for (const auto* prompts : {&expert.positive_token_ids, &expert.negative_token_ids}) {
-      for (const auto& prompt : *prompts) {
-        for (const std::int64_t id : prompt) {
-          if (static_cast<std::uint64_t>(id) < vocabulary) continue;
-          problems_.add(Problem{ErrorCode::kInvalidConfig,
-                                "token id " + std::to_string(id) + " is beyond the base's vocabulary of " + std::to_string(vocabulary),
-                                file_.path,
-                                expert.line,
-                                {}});
-        }
-      }
-    }
-    if ((expert.positive_token_ids.empty() && !expert.positive_prompts.empty()) ||
-        (expert.negative_token_ids.empty() && !expert.negative_prompts.empty())) {
-      problems_.add(
-          Problem{ErrorCode::kUnsupported,
-                  "gate_mode cheap_embed by prompts comes with a later version, together with tokenizers; give positive_token_ids",
-                  file_.path,
-                  expert.line,
-                  {}});
-    }
-    slot.positive_ids.push_back(expert.positive_token_ids);
-    slot.negative_ids.push_back(expert.negative_token_ids);
   }
 
   bool is_used(std::size_t input, const std::vector<ExpertSource>& experts) const {

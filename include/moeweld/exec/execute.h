@@ -25,8 +25,10 @@ struct ExecuteOptions {
   bool check_finite = false;                  ///< NaN or infinity in an input is an error
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
   bool write_model_card = true;               ///< README.md
-  std::string version;                        ///< for the manifest
-  std::string command_line;                   ///< for the manifest
+  /// Router rows from a forward pass: before each layer of each pass over the base's weights, on every rank; may throw to end the merge.
+  std::function<void(std::size_t step, std::size_t num_steps)> on_layer;
+  std::string version;       ///< for the manifest
+  std::string command_line;  ///< for the manifest
 };
 
 /// How far one rank is.
@@ -54,10 +56,11 @@ struct RankReport {
 struct MergeReport {
   std::vector<RankReport> ranks;
   double total_seconds = 0;
+  double prepare_seconds = 0;  ///< router rows
   double publish_seconds = 0;
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
-  std::vector<std::string> notes;
+  std::vector<std::string> warnings;  ///< what only tensor data shows
 };
 
 /// Smallest memory limit under which this plan runs with one thread.

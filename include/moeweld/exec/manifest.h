@@ -31,6 +31,7 @@ struct Manifest {
   std::string command_line;
   std::uint64_t seed = 0;
   std::vector<std::string> simd_targets;  ///< of each rank, for information: bytes do not depend on them
+  std::string blas_core;                  ///< of OpenBLAS, where router rows come from a forward pass: their last bits depend on it
   std::vector<std::string> composition;   ///< assemblies: what comes from which model
   std::vector<ManifestInput> inputs;
   std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md

@@ -30,7 +30,7 @@ struct ForwardOptions {
   IoMode io = IoMode::kAuto;
   bool want_logits = false;       ///< likelihoods and predictions: the head is read too
   bool want_last_logits = false;  ///< SequenceResult::last_logits as well
-  Observer on_layer_input;        ///< the residual stream that enters a layer, before its norm; any sequence order within a layer
+  Observer on_layer_input;        ///< the residual stream that enters a layer, before its norm; within a layer, sequences in order
   Observer on_router_input;       ///< after attention and post-attention norm: what the FFN or the router sees
   /// Before each layer of each pass over the weights, on every rank; may throw to end the run.
   std::function<void(std::size_t step, std::size_t num_steps)> on_step;
@@ -59,6 +59,10 @@ struct ForwardReport {
 /// that computes it.
 constexpr std::uint64_t kRowTile = 128;
 constexpr std::uint64_t kTokenTile = 256;
+
+/// What each rank needs at least: the largest of the packs that sequences form, alone.
+std::uint64_t minimum_forward_bytes(const model::Transformer& model, std::span<const TokenIds> sequences, const ForwardOptions& options,
+                                    int num_ranks);
 
 /// Runs every sequence through the model. Weights are divided by output rows over all ranks, each row read by one rank; activations are
 /// gathered, so every rank has them all. Sequences are packed without padding. Results are the same bits for any number of ranks and

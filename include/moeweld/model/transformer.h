@@ -8,10 +8,16 @@
 #include <vector>
 
 #include "moeweld/base/archive.h"
-#include "moeweld/formats/checkpoint.h"
-#include "moeweld/model/catalog.h"
+#include "moeweld/base/dtype.h"
+#include "moeweld/storage/storage.h"
+
+namespace moeweld::formats {
+struct Checkpoint;
+}
 
 namespace moeweld::model {
+
+struct Catalog;
 
 /// A matrix [rows, columns], row-major, or a vector [1, columns]: contiguous bytes of one file. Absent where rows is 0.
 struct Weight {

@@ -14,6 +14,7 @@
 #include "moeweld/base/dtype.h"
 #include "moeweld/base/shape.h"
 #include "moeweld/merge/task.h"
+#include "moeweld/model/transformer.h"
 #include "moeweld/storage/storage.h"
 
 namespace moeweld::plan {
@@ -86,17 +87,35 @@ struct Operation {
   std::uint32_t slot = 0;         ///< index into MergePlan::slots, for kSlot
 };
 
-/// What only tensor data can tell; filled by the collective prepare stage before the first item.
+/// Router rows that only tensor data, or all rows together, can tell; filled by the collective prepare stage before the first item.
 struct Slot {
-  enum class Kind : std::uint8_t { kCheapEmbedRouter };
+  enum class Kind : std::uint8_t {
+    kCheapEmbedRouter,  ///< sums of token embeddings
+    kHiddenRouter,      ///< what the base's forward pass over the prompts holds in each layer
+    kOrthogonalRouter,  ///< random orthonormal rows, other ones in each layer
+  };
+  /// What a hidden router's rows are made of.
+  enum class State : std::uint8_t {
+    kLastToken,     ///< the residual stream that enters the layer, at the last token
+    kMeanOfTokens,  ///< the same, mean over the tokens
+    kRouterInput,   ///< the stream after attention and the norm that follows it, at the last token
+  };
   Kind kind = Kind::kCheapEmbedRouter;
-  std::string name;      ///< "router rows (cheap_embed)"
-  Shape shape;           ///< of the result, float64 row-major: [experts, hidden], with shared experts one more row: their gate's
-  SourceView embedding;  ///< [vocabulary, hidden]
+  State state = State::kLastToken;
+  std::string name;  ///< "router rows (cheap_embed)"
+  /// Of the result, float64 row-major: [experts, hidden], for each of `layers` one below the other; with a gated shared expert each layer
+  /// has one more row: its gate's.
+  Shape shape;
+  std::vector<std::uint32_t> layers;  ///< ascending; empty: one group of rows, for all layers
+  SourceView embedding;               ///< kCheapEmbedRouter: [vocabulary, hidden]
   Shape embedding_shape;
+  model::Transformer base;       ///< kHiddenRouter
   std::uint32_t num_shared = 0;  ///< the last of the experts below; the gate's row is the normalised mean of theirs
   std::vector<std::vector<std::vector<std::int64_t>>> positive_ids;  ///< [expert][prompt][id]
   std::vector<std::vector<std::vector<std::int64_t>>> negative_ids;
+
+  std::uint64_t rows_per_layer() const { return shape.at(0) / (layers.empty() ? 1 : layers.size()); }
+  std::uint64_t size_bytes() const { return num_elements(shape) * sizeof(double); }
 };
 
 /// A tensor as it stands in an output file.

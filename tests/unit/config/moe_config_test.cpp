@@ -67,14 +67,21 @@ TEST(MoeConfig, RefusesAnExpertWithoutASource) {
   expect_refused("base_model: a\ngate_mode: random\nexperts:\n  - source_model: a\n  - positive_prompts: [x]\n", 5, {"no 'source_model'"});
 }
 TEST(MoeConfig, RefusesAnUnknownGateMode) { expect_refused(moe("gate_mode: randon\n"), 6, {"'randon'", "Did you mean 'random'"}); }
-TEST(MoeConfig, RefusesGateModesOfALaterVersion) {
-  expect_unsupported(moe("gate_mode: orthogonal\n"), 6, {"orthogonal", "later version"});
+TEST(MoeConfig, EveryGateModeHasItsName) {
+  EXPECT_EQ(read_moe(moe("gate_mode: orthogonal\n")).gate_mode, GateMode::kOrthogonal);
   const std::string prompts =
       "base_model: base\nexperts:\n  - {source_model: a, positive_prompts: [x]}\n  - {source_model: b, positive_prompts: [y]}\n";
-  for (const char* mode : {"hidden", "hidden_last", "hidden_avg", "router_input"}) {
-    expect_unsupported(prompts + "gate_mode: " + mode + "\n", 5, {mode, "later version"});
-  }
-  expect_unsupported(prompts, 3, {"no 'gate_mode'", "hidden"});
+  const std::pair<const char*, GateMode> modes[] = {{"hidden", GateMode::kHidden},
+                                                    {"hidden_last", GateMode::kHidden},
+                                                    {"hidden_avg", GateMode::kHiddenAverage},
+                                                    {"router_input", GateMode::kRouterInput},
+                                                    {"cheap_embed", GateMode::kCheapEmbed}};
+  for (const auto& [name, mode] : modes) EXPECT_EQ(read_moe(prompts + "gate_mode: " + name + "\n").gate_mode, mode) << name;
+  EXPECT_EQ(read_moe(prompts).gate_mode, GateMode::kHidden);
+}
+TEST(MoeConfig, TheDefaultGateNeedsPrompts) {
+  expect_refused("base_model: base\nexperts_per_token: 1\nexperts:\n  - source_model: a\n", 4,
+                 {"neither positive_prompts nor positive_token_ids"});
 }
 TEST(MoeConfig, RefusesAnExpertWithoutPromptsWhereTheGateNeedsThem) {
   expect_refused(embed("positive_token_ids: [[1]]", "negative_token_ids: [[1]]"), 5, {"neither positive_prompts nor positive_token_ids"});

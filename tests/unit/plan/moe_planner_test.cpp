@@ -137,6 +137,51 @@ TEST_F(MoePlanner, GateModesFillTheRouter) {
   EXPECT_EQ(embedded.slots[0].positive_ids[1], (std::vector<std::vector<std::int64_t>>{{3, 4}}));
 }
 
+TEST_F(MoePlanner, HiddenGatesHaveAGroupOfRowsForEachLayerAndAllThatTheForwardPassNeeds) {
+  const std::pair<const char*, Slot::State> modes[] = {
+      {"hidden", Slot::State::kLastToken}, {"hidden_avg", Slot::State::kMeanOfTokens}, {"router_input", Slot::State::kRouterInput}};
+  for (const auto& [mode, state] : modes) {
+    // As every rank receives it.
+    const MergePlan plan = decode(encode(workshop_.plan(assembly(mode))));
+    ASSERT_EQ(plan.slots.size(), 1U) << mode;
+    const Slot& slot = plan.slots[0];
+    EXPECT_EQ(slot.kind, Slot::Kind::kHiddenRouter);
+    EXPECT_EQ(slot.state, state);
+    EXPECT_THAT(slot.layers, ElementsAre(0U, 1U));
+    EXPECT_EQ(slot.shape, (Shape{4, 4}));
+    EXPECT_EQ(slot.positive_ids[1], (std::vector<std::vector<std::int64_t>>{{3, 4}}));
+    EXPECT_EQ(slot.base.layers.size(), 2U);
+    EXPECT_EQ(slot.base.hidden_size, 4U);
+    EXPECT_THAT(slot.base.files.at(0).path, HasSubstr("/base/"));
+    for (std::uint64_t layer = 0; layer < 2; ++layer) {
+      const Operation& router = operation_named(plan, "model.layers." + std::to_string(layer) + ".block_sparse_moe.gate.weight");
+      EXPECT_EQ(router.kind, Operation::Kind::kSlot);
+      EXPECT_EQ(router.fill.first_index, layer * 2 * 4);
+    }
+  }
+}
+
+TEST_F(MoePlanner, OrthogonalRowsNeedNoMoreExpertsThanColumns) {
+  const MergePlan plan = workshop_.plan(assembly("orthogonal"));
+  ASSERT_EQ(plan.slots.size(), 1U);
+  EXPECT_EQ(plan.slots[0].kind, Slot::Kind::kOrthogonalRouter);
+  EXPECT_EQ(plan.slots[0].shape, (Shape{4, 4}));
+  EXPECT_EQ(operation_named(plan, "model.layers.1.block_sparse_moe.gate.weight").fill.first_index, 8U);
+  std::string five = "base_model: $/base\ngate_mode: orthogonal\nexperts:\n";
+  for (int i = 0; i < 5; ++i) five += std::string("  - source_model: $/") + (i % 2 == 0 ? "a" : "b") + "\n";
+  expect_error([&] { workshop_.plan(five); }, ErrorCode::kInvalidConfig, {"merge.yml:2", "5 orthogonal rows", "4 numbers"});
+}
+
+TEST_F(MoePlanner, AHiddenGateWantsIdsOfTheVocabularyToo) {
+  expect_error(
+      [&] {
+        workshop_.plan(
+            "base_model: $/base\nexperts:\n  - {source_model: $/a, positive_token_ids: [[1]]}\n"
+            "  - {source_model: $/b, positive_token_ids: [[11]]}\n");
+      },
+      ErrorCode::kInvalidConfig, {"merge.yml:4", "token id 11", "vocabulary of 10"});
+}
+
 TEST_F(MoePlanner, RefusesATokenIdBeyondTheVocabulary) {
   expect_error(
       [&] {
