@@ -241,6 +241,16 @@ class ExpertsReader {
 
 bool needs_prompts(GateMode mode) { return mode != GateMode::kRandom && mode != GateMode::kUniformRandom && mode != GateMode::kOrthogonal; }
 
+int MoeConfig::line_of_model(const ModelReference& model) const {
+  if (model == base_model) return line_of("base_model");
+  for (const std::vector<Expert>* list : {&experts, &shared_experts}) {
+    for (const Expert& expert : *list) {
+      if (expert.source_model == model) return expert.line;
+    }
+  }
+  return line_of("base_model");
+}
+
 MoeConfig read_moe_config(const YAML::Node& root, YamlReader& reader) { return ExpertsReader(reader).read(root); }
 
 }  // namespace moeweld::config

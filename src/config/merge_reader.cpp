@@ -293,4 +293,19 @@ std::vector<ModelReference> MergeConfig::referenced_models() const {
   return result;
 }
 
+int MergeConfig::line_of(const ModelReference& model) const {
+  for (const OutputModule& module : modules) {
+    for (const InputModel& input : module.models) {
+      if (input.model == model) return input.line;
+    }
+    for (const OutputSlice& slice : module.slices) {
+      for (const InputSlice& source : slice.sources) {
+        if (source.model == model) return source.line;
+      }
+      if (slice.base_model == model) return slice.line;
+    }
+  }
+  return base_model == model ? base_model_line : 0;
+}
+
 }  // namespace moeweld::config

@@ -140,6 +140,19 @@ class TreeCheck {
   std::size_t num_nodes_ = 0;
 };
 
+/// What is wrong most often, where the parser's words do not say it.
+std::string indentation_hint(const std::string& text, int line) {
+  std::size_t begin = 0;
+  for (int i = 1; i < line && begin != std::string::npos; ++i) {
+    begin = text.find('\n', begin);
+    if (begin != std::string::npos) ++begin;
+  }
+  if (line == 0 || begin == std::string::npos) return {};
+  const std::size_t first = text.find_first_not_of(' ', begin);
+  if (first != std::string::npos && text[first] == '\t') return " The line begins with a tab; YAML is indented with spaces.";
+  return " Compare its indentation with that of the lines before.";
+}
+
 }  // namespace
 
 int line_of(const YAML::Node& node) { return node.Mark().is_null() ? 0 : node.Mark().line + 1; }
@@ -169,7 +182,8 @@ YAML::Node load_yaml_document(const std::string& text, const std::string& path) 
     return documents.front();
   } catch (const YAML::Exception& error) {
     const int line = error.mark.is_null() ? 0 : error.mark.line + 1;
-    refuse("is not valid YAML: " + printable(error.msg) + (line != 0 ? " (column " + std::to_string(error.mark.column + 1) + ")" : ""),
+    refuse("is not valid YAML: " + printable(error.msg) + (line != 0 ? " (column " + std::to_string(error.mark.column + 1) + ")." : ".") +
+               indentation_hint(text, line),
            path, line);
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "moeweld/base/checked.h"
 #include "moeweld/base/error.h"
@@ -34,6 +35,7 @@ class HeaderParser {
       }
     }
     if (all_offsets_known_) check_layout();
+    report_past_end();
     throw_if_any();
     return std::move(header_);
   }
@@ -42,6 +44,15 @@ class HeaderParser {
   void add_problem(const std::string& tensor, std::string message, ErrorCode code = ErrorCode::kInvalidInput) {
     ++num_problems_;
     if (num_problems_ <= kMaxProblems) problems_.add(Problem{code, std::move(message), path_, 0, tensor});
+  }
+
+  /// A file that was cut is one problem, however many tensors lie behind the cut.
+  void report_past_end() {
+    if (num_past_end_ == 0) return;
+    std::string message = "has data_offsets that end at " + number(past_end_.second) + ", but the file holds only " +
+                          number(data_size_bytes_) + " bytes of tensor data";
+    if (num_past_end_ > 1) message += " (so with " + number(num_past_end_ - 1) + " more; the last ends at " + number(furthest_end_) + ")";
+    add_problem(past_end_.first, message + ". The file is damaged or was cut; compare its size with the source");
   }
 
   void throw_if_any() {
@@ -149,8 +160,8 @@ class HeaderParser {
       return false;
     }
     if (end > data_size_bytes_) {
-      add_problem(name, "has data_offsets that end at " + number(end) + ", but the file holds only " + number(data_size_bytes_) +
-                            " bytes of tensor data. The file is damaged or was cut; compare its size with the source");
+      if (num_past_end_++ == 0) past_end_ = {name, end};
+      furthest_end_ = std::max(furthest_end_, end);
       return false;
     }
     tensor.begin = header_.data_begin + begin;
@@ -212,6 +223,9 @@ class HeaderParser {
   ProblemList problems_;
   std::size_t num_problems_ = 0;
   bool all_offsets_known_ = true;
+  std::uint64_t num_past_end_ = 0;
+  std::pair<std::string, std::uint64_t> past_end_;  ///< the first one's name and end
+  std::uint64_t furthest_end_ = 0;
 };
 
 // What people find where they expected a safetensors file.

@@ -88,26 +88,17 @@ class Chooser {
       const std::string_view family = family_name(input);
       const std::string is = "'" + input.label + "' is " + (input.architecture.empty() ? "of an unnamed architecture" : input.architecture);
       if (family != "llama" && family != "mistral" && family != "qwen2" && family != "qwen3") {
-        problem_at(line_of(input), is + "; a mixture is assembled from dense Llama, Mistral, Qwen2 or Qwen3 models");
+        problem_at(config_.line_of_model(input.reference),
+                   is + "; a mixture is assembled from dense Llama, Mistral, Qwen2 or Qwen3 models");
         good = false;
       } else if (family != family_name(base) && !(allow_crimes_ && !family.starts_with("qwen") && !family_name(base).starts_with("qwen"))) {
-        problem_at(line_of(input), "'" + base.label + "' is " + base.architecture + " and " + is +
-                                       "; a mixture is made of models of one architecture (Llama and Mistral mix under --allow-crimes)");
+        problem_at(config_.line_of_model(input.reference),
+                   "'" + base.label + "' is " + base.architecture + " and " + is +
+                       "; a mixture is made of models of one architecture (Llama and Mistral mix under --allow-crimes)");
         good = false;
       }
     }
     return good;
-  }
-
-  /// Where the model is named first.
-  int line_of(const InputModel& input) const {
-    if (input.reference == config_.base_model) return config_.line_of("base_model");
-    for (const std::vector<config::Expert>* experts : {&config_.experts, &config_.shared_experts}) {
-      for (const config::Expert& expert : *experts) {
-        if (expert.source_model == input.reference) return expert.line;
-      }
-    }
-    return config_.line_of("base_model");
   }
 
   bool check_shared() {

@@ -2,10 +2,12 @@
 
 namespace moeweld::plan {
 
-InputModels::InputModels(const std::vector<config::ModelReference>& references, ModelSource& source, ProblemList& problems) {
+InputModels::InputModels(const std::vector<config::ModelReference>& references, ModelSource& source, ProblemList& problems,
+                         const Places& places) {
   for (const config::ModelReference& reference : references) {
     if (by_reference_.contains(reference)) continue;
-    problems.attempt([&] {
+    ProblemList found;
+    found.attempt([&] {
       InputModel input;
       input.reference = reference;
       input.label = reference.to_string();
@@ -22,6 +24,13 @@ InputModels::InputModels(const std::vector<config::ModelReference>& references, 
       by_reference_.emplace(reference, static_cast<std::uint32_t>(models_.size()));
       models_.push_back(std::move(input));
     });
+    for (Problem problem : found.problems()) {
+      if (problem.path.empty() && places.line_of) {
+        problem.path = places.config_path;
+        problem.line = places.line_of(reference);
+      }
+      problems.add(std::move(problem));
+    }
   }
 }
 

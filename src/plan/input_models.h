@@ -2,6 +2,7 @@
 /// The models of one merge, read and seen through their families.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -26,8 +27,15 @@ struct InputModel {
 
 class InputModels {
  public:
-  /// Reads every reference; what cannot be read is collected in `problems` and missing here.
-  InputModels(const std::vector<config::ModelReference>& references, ModelSource& source, ProblemList& problems);
+  /// Where the configuration names a model.
+  struct Places {
+    std::string config_path;
+    std::function<int(const config::ModelReference&)> line_of;
+  };
+
+  /// Reads every reference; what cannot be read is collected in `problems` and missing here. What belongs to no file, such as a model that
+  /// is not there, is put down to its place.
+  InputModels(const std::vector<config::ModelReference>& references, ModelSource& source, ProblemList& problems, const Places& places = {});
 
   std::vector<InputModel>& all() { return models_; }
   const std::vector<InputModel>& all() const { return models_; }

@@ -39,7 +39,8 @@ class MergePlanner {
   MergePlan run() {
     normalize_parameters(config_, method_, file_.path, problems_, plan_.notes);
     check_slices(config_, method_, file_.path, problems_);
-    inputs_.emplace(config_.referenced_models(), models_, problems_);
+    const InputModels::Places places{file_.path, [&](const config::ModelReference& model) { return config_.line_of(model); }};
+    inputs_.emplace(config_.referenced_models(), models_, problems_, places);
     problems_.throw_if_any();
 
     inputs_->check_architectures(options_.allow_crimes, problems_);

@@ -80,7 +80,8 @@ class AssemblyPlanner {
     std::vector<config::ModelReference> references = {config_.base_model};
     for (const config::Expert& expert : config_.experts) references.push_back(expert.source_model);
     for (const config::Expert& expert : config_.shared_experts) references.push_back(expert.source_model);
-    inputs_.emplace(references, models_, problems_);
+    const InputModels::Places places{file_.path, [&](const config::ModelReference& model) { return config_.line_of_model(model); }};
+    inputs_.emplace(references, models_, problems_, places);
     problems_.throw_if_any();
   }
 

@@ -71,6 +71,8 @@ struct MergeConfig {
 
   /// Every model named, once, in the order of first mention: base first, if there is one.
   std::vector<ModelReference> referenced_models() const;
+  /// Where a model is named first; 0 for one that is not.
+  int line_of(const ModelReference& model) const;
 };
 
 struct Expert {
@@ -136,6 +138,8 @@ struct MoeConfig {
     const auto found = lines.find(key);
     return found == lines.end() ? line : found->second;
   }
+  /// Where a model is named first; that of the base for one that is not.
+  int line_of_model(const ModelReference& model) const;
   /// Experts of the output: listed or copies, each cut in shards.
   std::uint64_t num_experts() const {
     const std::uint64_t whole = experts.empty() ? recipe.copies : experts.size();

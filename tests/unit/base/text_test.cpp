@@ -58,6 +58,8 @@ TEST(Nearest, SuggestsWhatIsNearEnoughToBeMeant) {
   EXPECT_EQ(nearest("densty", words), "density");
   EXPECT_EQ(nearest("WEIGHT", words), "weight");
   EXPECT_EQ(nearest("normalise", words), "normalize");
+  EXPECT_EQ(nearest("dnesity", words), "density");
+  EXPECT_EQ(nearest("dytpe", std::vector<std::string>{"models", "dtype"}), "dtype");
   EXPECT_EQ(nearest("colour", words), std::nullopt);
   EXPECT_EQ(nearest("", words), std::nullopt);
   EXPECT_EQ(nearest("x", std::vector<std::string>{"t"}), std::nullopt);

@@ -200,6 +200,16 @@ TEST(MergePlanner, RefusesWholeModelsOfUnequalDepth) {
   expect_error([&] { workshop.plan(kLinear); }, ErrorCode::kInvalidConfig, {"has 2 layers", workshop.path("b"), "3"});
 }
 
+TEST(MergePlanner, AModelThatIsNowhereIsRefusedAtItsLine) {
+  Workshop workshop;
+  workshop.write("a", {});
+  expect_error([&] { workshop.plan("models:\n  - model: $/a\n  - model: $/absent\nmerge_method: linear\nparameters: {weight: 1}\n"); },
+               ErrorCode::kInvalidInput, {"merge.yml:3", "absent"});
+  expect_error(
+      [&] { workshop.plan("base_model: $/absent\ngate_mode: random\nexperts:\n  - source_model: $/a\n  - source_model: $/lost\n"); },
+      ErrorCode::kInvalidInput, {"merge.yml:1", "absent", "merge.yml:5", "lost"});
+}
+
 TEST(MergePlanner, RefusesAModelThatIsThereTwice) {
   Workshop workshop;
   workshop.write("a", {});
