@@ -210,7 +210,7 @@ if wanted thread; then
 fi
 
 if wanted fuzz; then
-  say "libFuzzer, 15 s for each parser"
+  say "libFuzzer, 10 s for each parser"
   if configure_and_build fuzz ""; then
     run_ctest fuzz "$build/fuzz" -L '^fuzz$' -j "$jobs"
   else

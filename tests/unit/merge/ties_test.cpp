@@ -149,6 +149,7 @@ TEST(Ties, AgreesWithItsDefinition) {
                                    std::size_t{65}, kBlock - 1, kBlock + 1, 3 * kBlock + 7}) {
       for (std::size_t models = 1; models <= 5; ++models) {
         if (size > 1000 && models != 2 && !(models == 5 && size == kBlock + 1)) continue;
+        if (size == kBlock - 1 && &mix != &kMixes.front()) continue;
         if (size > 2 * kBlock && mix.inputs.size() == 1 && mix.output != DType::kBF16) continue;
         for (const bool other : {false, true}) {
           Settings settings{.normalize = !other, .rescale = other, .lambda = other ? 0.8 : 1.0};
