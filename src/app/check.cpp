@@ -92,6 +92,8 @@ std::string check_text(const model::Transformer& model, const infer::ForwardRepo
   }
   if (report.sequences.size() > kMostShown) next += ", …";
   line("next token", next + (report.sequences.size() == 1 ? "" : "   (one for each sequence, with its probability)"));
+  if (facts.is_probe)
+    line("note", "the ids are arbitrary ones: they show whether logits are finite; give a text for a perplexity that means something");
   for (const std::string& note : model.notes) line("note", note);
   line("took", fmt::format("{}, {} read in {} {}, {} of memory, OpenBLAS for {}", format_duration(report.seconds),
                            format_bytes(report.read_bytes), report.num_passes, report.num_passes == 1 ? "pass" : "passes",

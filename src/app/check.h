@@ -27,6 +27,7 @@ CheckSummary summarise(const infer::ForwardReport& report);
 struct CheckFacts {
   std::string model;
   std::uint64_t peak_memory_bytes = 0;
+  bool is_probe = false;  ///< on ids of our own
 };
 std::string check_text(const model::Transformer& model, const infer::ForwardReport& report, const CheckSummary& summary,
                        const CheckFacts& facts);

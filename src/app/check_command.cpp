@@ -9,8 +9,11 @@
 #include "app/layer_progress.h"
 #include "app/run.h"
 #include "moeweld/base/archive.h"
+#include "moeweld/base/random.h"
+#include "moeweld/base/text.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/model/catalog.h"
+#include "moeweld/model/family.h"
 #include "moeweld/plan/planner.h"
 
 namespace moeweld::app {
@@ -29,6 +32,15 @@ void serialize(Archive& archive, CheckInput& value) {
   archive(value.model, value.sequences);
 }
 
+/// Ids that are spread over the vocabulary, always the same: what a check without a text runs on. They show whether logits are finite.
+constexpr std::size_t kProbeTokens = 64;
+infer::TokenIds probe_ids(std::uint64_t vocabulary) {
+  infer::TokenIds ids;
+  for (std::size_t i = 0; i < kProbeTokens; ++i)
+    ids.push_back(static_cast<std::int64_t>(static_cast<double>(uniform({0, stream_id("check")}, i)) * static_cast<double>(vocabulary)));
+  return ids;
+}
+
 std::vector<infer::TokenIds> read_sequences(Storage& storage, const Options& options) {
   const bool has_text = !options.prompts_file.empty() || !options.text_file.empty();
   if (options.token_ids_file.empty() || has_text) {
@@ -37,18 +49,47 @@ std::vector<infer::TokenIds> read_sequences(Storage& storage, const Options& opt
   return parse_token_ids(storage.read_text(options.token_ids_file, kLargestInputBytes), options.token_ids_file);
 }
 
+bool has_input(const Options& options) {
+  return !options.prompts_file.empty() || !options.text_file.empty() || !options.token_ids_file.empty();
+}
+
 }  // namespace
 
 int run_check(Peers& peers, Storage& storage, const Options& options) {
+  if (!has_input(options)) throw Error(ErrorCode::kUsage, "check needs something to read: --prompts, --text or --token-ids FILE");
+  return check_model(peers, storage, options, options.input);
+}
+
+void check_before_merge(Storage& storage, const Options& options, const plan::MergePlan& plan) {
+  const auto config = std::find_if(plan.auxiliary_files.begin(), plan.auxiliary_files.end(), [](const plan::AuxiliaryFile& file) {
+    return file.name == "config.json" && file.action == plan::AuxiliaryFile::Action::kWrite;
+  });
+  if (config != plan.auxiliary_files.end()) {
+    const formats::Json json = formats::parse_json(config->content, "config.json");
+    const std::string architecture = json.value("architectures", std::vector<std::string>{""}).at(0);
+    const model::Family* family = model::find_family(architecture);
+    if (family == nullptr || !model::is_transformer_family(family->name)) {
+      throw Error(ErrorCode::kUnsupported,
+                  "--check: the output is a " + printable(architecture, 80) + ", which the forward pass does not compute", options.input);
+    }
+  }
+  if (has_input(options)) read_sequences(storage, options);
+}
+
+int check_model(Peers& peers, Storage& storage, const Options& options, const std::string& directory) {
   std::vector<std::byte> bytes;
   agree_on(peers, [&] {
     if (peers.rank() != 0) return;
     plan::ModelSource models(storage, hub_cache(options));
-    const formats::Checkpoint& checkpoint = models.get(config::parse_model_reference(options.input));
+    const formats::Checkpoint& checkpoint = models.get(config::parse_model_reference(directory));
     ProblemList problems;
     CheckInput input;
     problems.attempt([&] { input.model = model::read_transformer(checkpoint, model::make_catalog(checkpoint, {})); });
-    problems.attempt([&] { input.sequences = read_sequences(storage, options); });
+    if (has_input(options)) {
+      problems.attempt([&] { input.sequences = read_sequences(storage, options); });
+    } else {
+      input.sequences = {probe_ids(input.model.vocabulary_size)};
+    }
     problems.throw_if_any();
     bytes = to_archive(input);
   });
@@ -72,8 +113,9 @@ int run_check(Peers& peers, Storage& storage, const Options& options) {
   const CheckSummary summary = summarise(report);
   if (speaks) {
     const std::uint64_t peak = exec::peak_resident_bytes();
-    const CheckFacts facts{options.input, peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0};
-    if (options.json) {
+    const CheckFacts facts{directory, peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0,
+                           !has_input(options)};
+    if (options.json || options.log_json) {
       fmt::print("{}\n", check_json(input.model, input.sequences, report, summary, facts));
     } else {
       fmt::print("{}", check_text(input.model, report, summary, facts));

@@ -134,10 +134,22 @@ class Parser {
     command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
   }
 
+  /// What a forward pass reads; one of them.
+  std::vector<CLI::Option*> add_text_options(CLI::App& command) {
+    CLI::Option* prompts = command.add_option("--prompts", options_.prompts_file, "A prompt in each line");
+    CLI::Option* text = command.add_option("--text", options_.text_file, "One text: its perplexity is given");
+    CLI::Option* ids = command.add_option("--token-ids", options_.token_ids_file, "A JSON list of token ids in each line, used as given");
+    prompts->excludes(text)->excludes(ids);
+    text->excludes(ids);
+    return {prompts, text, ids};
+  }
+
   void add_merge() {
     CLI::App& command = add("merge", "Merge models, or assemble a mixture of experts, as CONFIG says", Command::kMerge);
     command.add_option("CONFIG", options_.input, "YAML configuration")->required();
     command.add_option("OUT", options_.output, "Directory of the result")->required();
+    CLI::Option* check = command.add_flag("--check", options_.check, "Then run the result as 'moeweld check' does");
+    for (CLI::Option* option : add_text_options(command)) option->needs(check);
     add_writing_flags(command);
     add_planning_flags(command);
   }
@@ -174,11 +186,7 @@ class Parser {
     CLI::App& command =
         add("check", "Run a model on a few tokens: are its logits finite, how well does it predict a text", Command::kCheck);
     command.add_option("MODEL", options_.input, "Directory, or org/name in the hub cache")->required();
-    CLI::Option* prompts = command.add_option("--prompts", options_.prompts_file, "A prompt in each line");
-    CLI::Option* text = command.add_option("--text", options_.text_file, "One text: its perplexity is given");
-    CLI::Option* ids = command.add_option("--token-ids", options_.token_ids_file, "A JSON list of token ids in each line, used as given");
-    prompts->excludes(text)->excludes(ids);
-    text->excludes(ids);
+    add_text_options(command);
     command.add_flag("--json", options_.json, "As JSON: perplexity, next_tokens, ids, predictions, …");
     command.add_flag("--last-logits", options_.last_logits, "With --json: all logits after the last token of each sequence");
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");

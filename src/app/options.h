@@ -32,6 +32,7 @@ struct Options {
   bool verbose = false;
   bool force = false;
   bool check_finite = false;
+  bool check = false;  ///< merge --check
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;
   int threads = 0;  ///< 0: what the processor affinity and the ranks of the host leave
   IoMode io = IoMode::kAuto;

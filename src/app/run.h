@@ -22,6 +22,13 @@ int run_extract(Peers& peers, Storage& storage, const Options& options);
 int run_methods();
 int run_check(Peers& peers, Storage& storage, const Options& options);
 
+/// Runs the model in `directory` on the options' text or ids, or without any on a few ids of its own, and says what came out. Returns the
+/// exit code. Collective; throws the same Error on every rank.
+int check_model(Peers& peers, Storage& storage, const Options& options, const std::string& directory);
+
+/// merge --check: what can be refused before anything is merged. Rank 0.
+void check_before_merge(Storage& storage, const Options& options, const plan::MergePlan& plan);
+
 /// merge's method table in the words of config.
 std::vector<config::MethodInfo> method_infos();
 

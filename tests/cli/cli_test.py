@@ -103,9 +103,9 @@ class arguments(CliTest):
     def help_documents_exit_codes(self):
         result = self.run_command("--help")
         self.assert_ends(result, 0)
-        for command in ("merge", "plan", "verify", "inspect", "extract", "methods"):
+        for command in ("merge", "plan", "verify", "inspect", "extract", "check", "methods"):
             self.assertIn(command, result.stdout)
-        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "75"):
+        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "75"):
             self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
 
     def version_is_printed(self):
@@ -115,8 +115,56 @@ class arguments(CliTest):
 
     def every_test_is_registered(self):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
-            listed = set(re.findall(r"\b(?:arguments|problems|merging|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
         self.assertEqual(listed, set(all_tests()))
+
+
+    def check_takes_one_input(self):
+        for flags in ((), ("--text", "a", "--token-ids", "b")):
+            self.assert_ends(self.run_command("check", "model", *flags), 2)
+        self.assert_ends(self.run_command("merge", "a.yml", "out", "--token-ids", "b"), 2)  # without --check
+
+
+class checking(CliTest):
+    def says_perplexity_and_next_tokens(self):
+        self.models("model")
+        self.write("ids.txt", "[1, 2, 3]\n\n[4]\n")
+        result = self.run_command("check", "model", "--token-ids", "ids.txt")
+        self.assert_ends(result, 0)
+        self.assertRegex(result.stdout, r"(?m)^input +4 tokens in 2 sequences$")
+        self.assertRegex(result.stdout, r"(?m)^logits +all finite$")
+        self.assertRegex(result.stdout, r"(?m)^perplexity +[\d.]+ over 2 tokens$")
+        said = json.loads(self.run_command("check", "model", "--token-ids", "ids.txt", "--json").stdout)
+        self.assertEqual(said["ids"], [[1, 2, 3], [4]])
+        self.assertEqual(len(said["next_tokens"]), 2)
+        self.assertGreater(said["perplexity"], 1)
+
+    def bad_lines_are_named(self):
+        self.models("model")
+        self.write("ids.txt", "[1, 2]\n[1, x]\n{}\n[]\n[1.5]\n")
+        result = self.run_command("check", "model", "--token-ids", "ids.txt")
+        self.assert_ends(result, 3)
+        for line in (2, 3, 4, 5):
+            self.assertIn("ids.txt:%d: " % line, result.stderr)
+        self.assertNotIn("ids.txt:1: ", result.stderr)
+        self.write("ids.txt", "[1, 123456789]\n")
+        result = self.run_command("check", "model", "--token-ids", "ids.txt")
+        self.assert_ends(result, 3)
+        self.assertIn("token id 123456789", result.stderr)
+
+    def merge_check_runs_the_result(self):
+        self.models("a", "b")
+        result = self.merge_linear("--check")
+        self.assertRegex(result.stdout, r"(?m)^input +64 tokens in 1 sequence$")
+        self.assertRegex(result.stdout, r"(?m)^logits +all finite$")
+        self.write("ids.txt", "[1, 2, 3]\n")
+        result = self.run_command("merge", "linear.yml", "out2", "--check", "--token-ids", "ids.txt")
+        self.assert_ends(result, 0)
+        self.assertRegex(result.stdout, r"(?m)^perplexity +[\d.]+ over 2 tokens$")
+        result = self.run_command("merge", "linear.yml", "out3", "--check", "--token-ids", "nowhere.txt")
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("nowhere.txt", result.stderr)
+        self.assertFalse(os.path.exists(self.path("out3")), "found before the merge")
 
 
 class problems(CliTest):
@@ -364,7 +412,7 @@ class looking(CliTest):
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
 
 
-CLASSES = (arguments, problems, merging, verifying, looking)
+CLASSES = (arguments, checking, problems, merging, verifying, looking)
 HELPERS = {name for name in dir(CliTest)}
 
 
