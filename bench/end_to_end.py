@@ -28,10 +28,16 @@ CONFIGS = {
     # Router rows are random, so the whole is a copy.
     "assembly": "base_model: %(base)s\ngate_mode: random\nexperts:\n  - source_model: %(base)s\n  - source_model: %(one)s\n"
                 "  - source_model: %(two)s\n",
+    # Router rows from a forward pass of the base over eight prompts of 40 tokens.
+    "hidden": "base_model: %(base)s\ngate_mode: hidden\nexperts:\n" + "".join(
+        "  - {source_model: %%(%s)s, positive_token_ids: %s}\n" % (name, [[(1000 * expert + 97 * prompt + 31 * i) % 16000 for i in range(40)]
+                                                                     for prompt in range(4)])
+        for expert, name in enumerate(("one", "two"))),
 }
+ASSEMBLIES = ("assembly", "hidden")
 # What each writes in BF16; an assembly has one type.
-DTYPES = {"assembly": "dtype: bfloat16\n"}
-INPUTS = {"assembly": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
+DTYPES = {method: "dtype: bfloat16\n" for method in ASSEMBLIES}
+INPUTS = {"assembly": ("base", "one", "two"), "hidden": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
 
 
 def weight_files(directory):
@@ -65,13 +71,13 @@ class Bench:
                                 "--size-gb", str(self.options.size_gb), "--variant", str(variant)], check=True, stdout=sys.stderr)
 
     def floor_inputs(self, method):
-        if method == "assembly":
+        if method in ASSEMBLIES:
             return weight_files(self.assembled)
         return [path for name in INPUTS[method] for path in weight_files(self.models[name])]
 
     def floor(self, method, modes=()):
         inputs = self.floor_inputs(method)
-        written = inputs if method == "assembly" else weight_files(self.models["one"])
+        written = inputs if method in ASSEMBLIES else weight_files(self.models["one"])
         command = [self.program("copy_floor"), "--out", os.path.join(self.work, "floor.bin"), "--passes", str(self.options.floor_passes),
                    "--write-bytes", str(sum(os.path.getsize(path) for path in written))]
         lines = []
@@ -106,13 +112,14 @@ class Bench:
     def mergekit(self, config):
         seconds, output = self.timed([self.options.mergekit, os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_mergekit.py"), config, self.out])
         without = [float(line.split()[1]) for line in output.splitlines() if line.startswith("seconds_without_imports")]
-        return seconds, without[0]
+        peak = [int(line.split()[1]) for line in output.splitlines() if line.startswith("peak_memory_bytes")]
+        return seconds, without[0], peak[0]
 
     def run_method(self, method):
         config = os.path.join(self.work, method + ".yml")
         with open(config, "w", encoding="utf-8") as file:
             file.write(CONFIGS[method] % self.models + DTYPES.get(method, "dtype: float32\nout_dtype: bfloat16\n"))
-        if method == "assembly":
+        if method in ASSEMBLIES:
             subprocess.run([self.program("moeweld"), "merge", config, self.assembled, "-q"], check=True)
             warm(weight_files(self.assembled))
         warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
@@ -130,7 +137,8 @@ class Bench:
         shutil.rmtree(self.out, ignore_errors=True)
         shutil.rmtree(self.assembled, ignore_errors=True)
         return {"method": method, "floor_mode": modes[0], "floor_seconds": floors, "moeweld_seconds": times, "peak_memory_bytes": peaks,
-                "mergekit_seconds": [both for both, _ in peer], "mergekit_seconds_without_imports": [without for _, without in peer]}
+                "mergekit_seconds": [both for both, _, _ in peer], "mergekit_seconds_without_imports": [without for _, without, _ in peer],
+                "mergekit_peak_memory_bytes": max([peak for _, _, peak in peer], default=0)}
 
 
 def describe(result):
@@ -148,8 +156,9 @@ def describe(result):
                 statistics.median(result["mergekit_seconds"]) / ours, statistics.median(result["mergekit_seconds_without_imports"]) / ours)
         lines.append(text)
     if result["mergekit_seconds"]:
-        lines.append("  mergekit: %.1f s, %.1f s without its imports" % (
-            statistics.median(result["mergekit_seconds"]), statistics.median(result["mergekit_seconds_without_imports"])))
+        lines.append("  mergekit: %.1f s, %.1f s without its imports, peak %.0f MiB" % (
+            statistics.median(result["mergekit_seconds"]), statistics.median(result["mergekit_seconds_without_imports"]),
+            result["mergekit_peak_memory_bytes"] / (1 << 20)))
     return "\n".join(lines)
 
 
