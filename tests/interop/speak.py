@@ -9,10 +9,17 @@ import subprocess
 import sys
 import tempfile
 
+import transformers
+
+
+class DeepseekConfig(transformers.PretrainedConfig):
+    """transformers has no such family; vLLM has the model, and hands the configuration to another process."""
+
+    model_type = "deepseek"
+
 
 def speak_transformers(prompt, count, directory):
     import torch
-    import transformers
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     model, info = transformers.AutoModelForCausalLM.from_pretrained(directory, torch_dtype=torch.float32, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -24,17 +31,8 @@ def speak_transformers(prompt, count, directory):
 
 
 def speak_vllm(prompt, count, directory):
-    import torch
-    import transformers
     import vllm
-
-    class DeepseekConfig(transformers.PretrainedConfig):
-        model_type = "deepseek"
-
-    try:
-        transformers.AutoConfig.register("deepseek", DeepseekConfig)
-    except ValueError:
-        pass  # is there already
+    transformers.AutoConfig.register("deepseek", DeepseekConfig, exist_ok=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     model = vllm.LLM(directory, dtype="float32", enforce_eager=True, max_model_len=128)
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -46,7 +44,6 @@ def speak_vllm(prompt, count, directory):
 
 
 def speak_llama_cpp(prompt, count, directory):
-    import transformers
     import xllamacpp
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     with tempfile.TemporaryDirectory() as work:

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import load5, logits4_of_all, logits5, merge, run, tensors
 
-GATES = ["random", "uniform_random", "cheap_embed"]
+GATES = ["random", "uniform_random", "orthogonal", "cheap_embed", "hidden", "hidden_avg", "router_input"]
 IDS = [[[3, 4], [5, 6, 7]], [[10]], [[20, 21]], [[30, 31, 32]]]
 SHARED_IDS = [[[40, 41]], [[50], [51, 52]]]
 
