@@ -23,4 +23,6 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/moeweldConfigVersion.cmak
 install(FILES ${PROJECT_BINARY_DIR}/moeweldConfig.cmake ${PROJECT_BINARY_DIR}/moeweldConfigVersion.cmake
               ${CMAKE_CURRENT_LIST_DIR}/MoeweldDependencies.cmake ${CMAKE_CURRENT_LIST_DIR}/FindOpenBLASTarget.cmake
               ${CMAKE_CURRENT_LIST_DIR}/FindRandom123.cmake ${CMAKE_CURRENT_LIST_DIR}/FindXxHash.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/FindPcre2.cmake ${CMAKE_CURRENT_LIST_DIR}/FindSentencePiece.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/FindUtf8proc.cmake
         DESTINATION ${moeweld_package_directory})

@@ -4,7 +4,8 @@
 set -euo pipefail
 
 build="cmake ninja-build g++ pkg-config libopenmpi-dev openmpi-bin libopenblas-pthread-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev
-       libspdlog-dev libfmt-dev libxxhash-dev libhwy-dev librandom123-dev libgtest-dev libgmock-dev libbenchmark-dev"
+       libspdlog-dev libfmt-dev libxxhash-dev libhwy-dev librandom123-dev libgtest-dev libgmock-dev libbenchmark-dev
+       libpcre2-dev libutf8proc-dev libsentencepiece-dev"
 python="python3 python3-venv ca-certificates"
 test="$python ccache clang-16 libclang-rt-16-dev clang-format-16 clang-tidy-16 libomp-16-dev time git"
 

@@ -27,6 +27,8 @@ const char* verb(Command command) {
       return "inspect";
     case Command::kExtract:
       return "extract";
+    case Command::kTokenize:
+      return "tokenize";
     case Command::kMethods:
       return "list methods";
     case Command::kCheck:
@@ -51,6 +53,8 @@ int dispatch(Peers& peers, const Options& options) {
       return first ? run_plan(*storage, options) : 0;
     case Command::kInspect:
       return first ? run_inspect(*storage, options) : 0;
+    case Command::kTokenize:
+      return first ? run_tokenize(*storage, options) : 0;
     case Command::kMethods:
       return first ? run_methods() : 0;
   }

@@ -55,6 +55,7 @@ class Parser {
     add_inspect();
     add_extract();
     add_check();
+    add_tokenize();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
 
@@ -180,6 +181,15 @@ class Parser {
         ->delimiter(',');
     add_writing_flags(command);
     add_planning_flags(command);
+  }
+
+  void add_tokenize() {
+    CLI::App& command = add("tokenize", "Print the token ids of each line of a text as a JSON list", Command::kTokenize);
+    command.add_option("MODEL", options_.input, "Directory with tokenizer.json or tokenizer.model, or org/name in the hub cache")
+        ->required();
+    command.add_option("FILE", options_.text_file, "UTF-8 text (default: standard input)");
+    command.add_flag("--bos", options_.bos, "Begin each list with the beginning-of-sequence token, if there is one");
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
   }
 
   void add_check() {

@@ -11,18 +11,19 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck };
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck, kTokenize };
 
 struct Options {
   Command command = Command::kMerge;
   std::string input;         ///< CONFIG, MODEL or DIR
   std::string output;        ///< OUT
+  bool bos = false;          ///< tokenize --bos
   std::vector<int> experts;  ///< extract --expert
   plan::PlanOptions plan;
   std::string transformers_cache;  ///< where models are looked for, instead of the environment's hub cache
   bool lenient = false;
   std::string prompts_file;    ///< check --prompts
-  std::string text_file;       ///< check --text
+  std::string text_file;       ///< check --text; FILE of tokenize, empty: standard input
   std::string token_ids_file;  ///< check --token-ids
   bool last_logits = false;    ///< check --last-logits
   int ranks = 0;               ///< plan --ranks; 0: one

@@ -19,6 +19,7 @@ int run_plan(Storage& storage, const Options& options);
 int run_verify(Peers& peers, Storage& storage, const Options& options);
 int run_inspect(Storage& storage, const Options& options);
 int run_extract(Peers& peers, Storage& storage, const Options& options);
+int run_tokenize(Storage& storage, const Options& options);
 int run_methods();
 int run_check(Peers& peers, Storage& storage, const Options& options);
 

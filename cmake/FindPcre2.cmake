@@ -1,0 +1,13 @@
+# PCRE2 ships pkg-config only in Debian. Defines Pcre2::Pcre2, its 8-bit library. 10.40 is the first with \p{sc:…} and binary properties.
+find_path(Pcre2_INCLUDE_DIR pcre2.h)
+find_library(Pcre2_LIBRARY pcre2-8)
+if(Pcre2_INCLUDE_DIR)
+  file(STRINGS "${Pcre2_INCLUDE_DIR}/pcre2.h" Pcre2_numbers REGEX "^#define PCRE2_(MAJOR|MINOR) +[0-9]+")
+  string(REGEX REPLACE ".*MAJOR +([0-9]+).*MINOR +([0-9]+).*" "\\1.\\2" Pcre2_VERSION "${Pcre2_numbers}")
+endif()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(Pcre2 REQUIRED_VARS Pcre2_LIBRARY Pcre2_INCLUDE_DIR VERSION_VAR Pcre2_VERSION)
+if(Pcre2_FOUND AND NOT TARGET Pcre2::Pcre2)
+  add_library(Pcre2::Pcre2 UNKNOWN IMPORTED)
+  set_target_properties(Pcre2::Pcre2 PROPERTIES IMPORTED_LOCATION "${Pcre2_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${Pcre2_INCLUDE_DIR}")
+endif()
