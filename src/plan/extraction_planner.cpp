@@ -3,6 +3,7 @@
 
 #include "moeweld/base/text.h"
 #include "moeweld/merge/method.h"
+#include "moeweld/model/extracted_config.h"
 #include "moeweld/model/model_config.h"
 #include "plan/auxiliary_files.h"
 #include "plan/expert_layout.h"
@@ -111,7 +112,8 @@ MergePlan make_extraction_plan(const config::ModelReference& reference, const st
   plan.notes.push_back(
       "an expert pulled out of a jointly trained mixture is not a usable model by itself; one that was assembled from dense models comes "
       "back");
-  formats::Json config = model::mistral_config(input.checkpoint->config, plan.notes);
+  const std::uint64_t width = input.catalog.entries.at({0, experts.front(), "expert_gate_proj"}).shape.front();
+  formats::Json config = model::extracted_config(*input.catalog.family, input.checkpoint->config, width, plan.notes);
   config["tie_word_embeddings"] = !input.catalog.entries.contains({-1, -1, "lm_head"});
   plan.auxiliary_files = auxiliary_files(*input.checkpoint, *input.checkpoint, options);
   plan.auxiliary_files.push_back(

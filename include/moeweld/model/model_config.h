@@ -37,14 +37,6 @@ void select_layers(Json& config, const std::vector<int>& source_layers, std::vec
 /// Sets torch_dtype (and "dtype" where the source has it).
 void set_dtype(Json& config, DType dtype);
 
-/// Mixtral's config.json for a dense base (llama or mistral): every field that changes results is written explicitly (head_dim,
-/// sliding_window, rope in the older form, rms_norm_eps, …). Fields of the source that Mixtral cannot hold are noted, or refused
-/// (kUnsupported) where they change results: attention_bias true, mlp_bias true, hidden_act other than silu, partial rotary.
-Json mixtral_config(const Json& dense, int num_experts, int experts_per_token, std::vector<std::string>& notes);
-
-/// Mistral's config.json for an expert of a Mixtral.
-Json mistral_config(const Json& mixtral, std::vector<std::string>& notes);
-
 /// Fields of two configs of the same family that change what the weights mean and differ (rope theta and scaling, rms_norm_eps,
 /// num_attention_heads, head_dim, hidden_act, …): "rope_theta: 10000 and 1000000". For warnings.
 std::vector<std::string> config_differences(const Json& a, const Json& b);

@@ -8,8 +8,6 @@
 namespace moeweld::model {
 namespace {
 
-using ::testing::HasSubstr;
-
 Json json(const char* text) { return Json::parse(text); }
 
 TEST(Rope, BothGenerationsSayTheSame) {
@@ -97,70 +95,6 @@ TEST(SetDtype, WritesTheKeyThatEachGenerationReads) {
   EXPECT_EQ(config.at("torch_dtype"), "bfloat16");
   EXPECT_EQ(config.at("dtype"), "bfloat16");
   EXPECT_EQ(config.at("text_config").at("dtype"), "bfloat16");
-}
-
-// The defaults are those of transformers 4.57.6 and 5.23, configuration_{mistral,mixtral,llama}.py.
-TEST(MixtralConfig, SpellsOutTheDefaultsOfItsBase) {
-  std::vector<std::string> notes;
-  const Json mixtral = mixtral_config(json(R"({"model_type": "mistral", "hidden_size": 64, "num_attention_heads": 4})"), 4, 2, notes);
-  EXPECT_EQ(mixtral.at("architectures"), json(R"(["MixtralForCausalLM"])"));
-  EXPECT_EQ(mixtral.at("num_local_experts"), 4);
-  EXPECT_EQ(mixtral.at("num_experts_per_tok"), 2);
-  EXPECT_EQ(mixtral.at("sliding_window"), 4096);
-  EXPECT_EQ(mixtral.at("rope_theta"), 1e4);
-  EXPECT_EQ(mixtral.at("rms_norm_eps"), 1e-6);
-  EXPECT_EQ(mixtral.at("head_dim"), 16);
-  EXPECT_EQ(mixtral.at("num_key_value_heads"), 8);
-}
-
-TEST(MixtralConfig, ALlamaHasNoWindowAndAKeyHeadForEachHead) {
-  std::vector<std::string> notes;
-  const Json mixtral = mixtral_config(json(R"({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4})"), 2, 1, notes);
-  EXPECT_TRUE(mixtral.at("sliding_window").is_null());
-  EXPECT_EQ(mixtral.at("num_key_value_heads"), 4);
-}
-
-TEST(MixtralConfig, RefusesWhatAMixtralCannotHold) {
-  for (const char* change :
-       {R"({"attention_bias": true})", R"({"mlp_bias": true})", R"({"hidden_act": "gelu"})", R"({"partial_rotary_factor": 0.5})"}) {
-    Json dense = json(R"({"model_type": "llama"})");
-    dense.update(json(change));
-    std::vector<std::string> notes;
-    try {
-      mixtral_config(dense, 2, 2, notes);
-      ADD_FAILURE() << change;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-      EXPECT_THAT(error.what(), HasSubstr(json(change).begin().key()));
-    }
-  }
-}
-
-TEST(MixtralConfig, NotesFieldsThatAreNotCarriedOver) {
-  std::vector<std::string> notes;
-  mixtral_config(json(R"({"model_type": "llama", "special_thing": 1})"), 2, 2, notes);
-  EXPECT_THAT(notes, ::testing::Contains(HasSubstr("special_thing")));
-}
-
-TEST(MistralConfig, SpellsOutTheDefaultsOfMixtral) {
-  std::vector<std::string> notes;
-  const Json mistral = mistral_config(json(R"({"model_type": "mixtral"})"), notes);
-  EXPECT_EQ(mistral.at("rope_theta"), 1e6);
-  EXPECT_EQ(mistral.at("rms_norm_eps"), 1e-5);
-  ASSERT_TRUE(mistral.contains("sliding_window"));
-  EXPECT_TRUE(mistral.at("sliding_window").is_null());
-  EXPECT_FALSE(mistral.contains("num_local_experts"));
-}
-
-TEST(MistralConfig, ADenseModelComesBackFromItsMixtral) {
-  for (
-      const char* text :
-      {R"({"model_type": "mistral", "rope_parameters": {"rope_theta": 3e5, "rope_type": "linear", "factor": 2.0}, "sliding_window": null})",
-       R"({"model_type": "mistral", "rope_theta": 3e5, "head_dim": 96, "rms_norm_eps": 2e-6})", R"({"model_type": "mistral"})"}) {
-    std::vector<std::string> notes;
-    const Json dense = json(text);
-    EXPECT_THAT(config_differences(dense, mistral_config(mixtral_config(dense, 4, 2, notes), notes)), ::testing::IsEmpty()) << text;
-  }
 }
 
 TEST(ConfigDifferences, NamesBothValues) {
