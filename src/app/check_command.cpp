@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include "app/check.h"
 #include "app/environment.h"
@@ -15,6 +16,7 @@
 #include "moeweld/model/catalog.h"
 #include "moeweld/model/family.h"
 #include "moeweld/plan/planner.h"
+#include "moeweld/tokenizer/tokenizer.h"
 
 namespace moeweld::app {
 
@@ -41,12 +43,60 @@ infer::TokenIds probe_ids(std::uint64_t vocabulary) {
   return ids;
 }
 
-std::vector<infer::TokenIds> read_sequences(Storage& storage, const Options& options) {
-  const bool has_text = !options.prompts_file.empty() || !options.text_file.empty();
-  if (options.token_ids_file.empty() || has_text) {
-    throw Error(ErrorCode::kUnsupported, "texts come with a later version, together with tokenizers; give --token-ids FILE", options.input);
+/// Ids as given, or texts with the line where each stands.
+struct RawInput {
+  std::vector<infer::TokenIds> ids;
+  std::vector<std::pair<std::string, int>> texts;
+  std::string path;
+};
+
+RawInput read_input(Storage& storage, const Options& options) {
+  RawInput input;
+  const auto read = [&](const std::string& path) {
+    input.path = path;
+    if (!storage.exists(path)) throw Error(ErrorCode::kInvalidInput, "there is no such file", path);
+    return storage.read_text(path, kLargestInputBytes);
+  };
+  if (!options.token_ids_file.empty()) {
+    const std::string text = read(options.token_ids_file);
+    input.ids = parse_token_ids(text, input.path);
+  } else if (!options.text_file.empty()) {
+    input.texts.emplace_back(read(options.text_file), 0);
+  } else {
+    std::istringstream lines(read(options.prompts_file));
+    std::string line;
+    for (int number = 1; std::getline(lines, line); ++number) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (!line.empty()) input.texts.emplace_back(line, number);
+    }
+    if (input.texts.empty()) throw Error(ErrorCode::kInvalidInput, "holds no prompt", input.path);
   }
-  return parse_token_ids(storage.read_text(options.token_ids_file, kLargestInputBytes), options.token_ids_file);
+  return input;
+}
+
+/// A text longer than what the model was made for, or than this, is cut into pieces.
+constexpr std::size_t kLongestPiece = 4096;
+
+std::vector<infer::TokenIds> tokenize(Storage& storage, const std::string& directory, const RawInput& input, std::uint64_t max_positions) {
+  const auto tokenizer = tokenizer::load_tokenizer(storage, directory);
+  const auto longest = static_cast<std::ptrdiff_t>(std::clamp<std::uint64_t>(max_positions, 2, kLongestPiece));
+  std::vector<infer::TokenIds> sequences;
+  ProblemList problems;
+  for (const auto& [text, line] : input.texts) {
+    try {
+      const infer::TokenIds ids = tokenizer->encode_with_bos(text);
+      if (ids.empty()) problems.add({ErrorCode::kInvalidInput, "the text has no token", input.path, line, {}});
+      for (auto begin = ids.begin(); begin != ids.end();) {
+        const auto end = begin + std::min(longest, ids.end() - begin);
+        sequences.emplace_back(begin, end);
+        begin = end;
+      }
+    } catch (const Error& error) {
+      for (const Problem& found : error.problems()) problems.add({found.code, found.message, input.path, line, {}});
+    }
+  }
+  problems.throw_if_any();
+  return sequences;
 }
 
 bool has_input(const Options& options) {
@@ -73,7 +123,7 @@ void check_before_merge(Storage& storage, const Options& options, const plan::Me
                   "--check: the output is a " + printable(architecture, 80) + ", which the forward pass does not compute", options.input);
     }
   }
-  if (has_input(options)) read_sequences(storage, options);
+  if (has_input(options)) read_input(storage, options);
 }
 
 int check_model(Peers& peers, Storage& storage, const Options& options, const std::string& directory) {
@@ -86,7 +136,11 @@ int check_model(Peers& peers, Storage& storage, const Options& options, const st
     CheckInput input;
     problems.attempt([&] { input.model = model::read_transformer(checkpoint, model::make_catalog(checkpoint, {})); });
     if (has_input(options)) {
-      problems.attempt([&] { input.sequences = read_sequences(storage, options); });
+      problems.attempt([&] {
+        RawInput raw = read_input(storage, options);
+        input.sequences =
+            raw.texts.empty() ? std::move(raw.ids) : tokenize(storage, checkpoint.directory, raw, input.model.rope.max_positions);
+      });
     } else {
       input.sequences = {probe_ids(input.model.vocabulary_size)};
     }

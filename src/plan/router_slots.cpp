@@ -1,9 +1,11 @@
 #include "plan/router_slots.h"
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 
+#include "moeweld/base/text.h"
 #include "moeweld/model/transformer.h"
+#include "moeweld/tokenizer/tokenizer.h"
 
 namespace moeweld::plan {
 
@@ -104,12 +106,37 @@ class SlotMaker {
     slot_.negative_ids.push_back(ids_of(expert, "negative", expert.negative_token_ids, expert.negative_prompts));
   }
 
+  bool has_tokenizer() const { return !is_loaded_ || tokenizer_ != nullptr; }
+
+  /// As mergekit-moe: the beginning-of-sequence token if there is one, then the text. The base's tokenizer is loaded when first needed.
+  std::vector<std::int64_t> encode(const std::string& prompt, const config::Expert& expert, const std::string& which) {
+    if (!is_loaded_) {
+      is_loaded_ = true;
+      try {
+        tokenizer_ = tokenizer::load_tokenizer(storage_, rows_.base.checkpoint->directory);
+      } catch (const Error& error) {
+        for (Problem found : error.problems()) {
+          found.message += " The base's tokenizer turns prompts into tokens; positive_token_ids may replace them.";
+          problems_.add(std::move(found));
+        }
+      }
+    }
+    if (tokenizer_ == nullptr) return {};
+    try {
+      return tokenizer_->encode_with_bos(prompt);
+    } catch (const Error& error) {
+      for (const Problem& found : error.problems())
+        problem(found.code, "a " + which + " prompt, '" + printable(prompt, 40) + "': " + found.message, expert.line);
+      return {0};  // reported already
+    }
+  }
+
   /// Ids as given win over prompts.
   TokenIds ids_of(const config::Expert& expert, const std::string& which, const TokenIds& given, const std::vector<std::string>& prompts) {
     TokenIds ids = given;
-    if (ids.empty() && !prompts.empty()) {
-      problem(ErrorCode::kUnsupported, "prompts as text come with a later version, together with tokenizers; give " + which + "_token_ids",
-              expert.line);
+    if (ids.empty()) {
+      for (const std::string& prompt : prompts) ids.push_back(encode(prompt, expert, which));
+      if (!has_tokenizer()) return {};
     }
     for (const auto& prompt : ids) {
       if (prompt.empty()) problem(ErrorCode::kInvalidConfig, "a " + which + " prompt of this expert has no token", expert.line);
@@ -125,6 +152,8 @@ class SlotMaker {
   const RouterRows& rows_;
   Storage& storage_;
   ProblemList& problems_;
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
+  bool is_loaded_ = false;
   std::uint64_t hidden_ = 0;
   std::uint64_t vocabulary_ = 0;
   Slot slot_;

@@ -144,3 +144,58 @@ def test_degenerate_routers_are_named(tmp_path):
     bad = [str(layer) for layer in range(len(expected)) if torch.linalg.cond(expected[layer]) > 5]
     assert bad == ["0"], bad  # the last token is the same, so its embedding is: layer 0 cannot tell the prompts apart
     assert "warning: the routers of layer 0 are degenerate" in said, said
+
+
+def give_tokenizer(directory, bos="<s>"):
+    """A byte-level BPE whose vocabulary fits SMALL's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=SMALL["vocab_size"], special_tokens=["<unk>", "<s>", "</s>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(["Write a program that sorts a list.", "Tell me a story about a list of stars."] * 20, trainer)
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token="</s>", unk_token="<unk>")
+    fast.save_pretrained(directory)
+    return fast
+
+
+TEXTS = [dict(positive_prompts=["Write a program", "sort this list: 3, 1, 2"], negative_prompts=["a story"]),
+         dict(positive_prompts=["Tell me a story about the stars"]),
+         dict(positive_prompts=["naïve café — 東京"], negative_prompts=["Write", "a\nlist"])]
+
+
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_prompts_become_the_ids_of_the_base_s_tokenizer_after_its_bos(tmp_path, bos):
+    models = [make(tmp_path, "llama", seed) for seed in (1, 2, 3)]
+    tokenizer = give_tokenizer(models[0], bos)
+    as_ids = lambda texts: [([1] if bos else []) + tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    ids = [{key.replace("prompts", "token_ids"): as_ids(texts) for key, texts in prompts.items()} for prompts in TEXTS]
+    for gate in ("hidden", "cheap_embed"):
+        by_text, by_ids = (merge(tmp_path, assembly(models[0], models, prompts, gate), name=f"{gate}-{number}")
+                           for number, prompts in enumerate((TEXTS, ids)))
+        assert (by_text / "model.safetensors").read_bytes() == (by_ids / "model.safetensors").read_bytes()
+    (tmp_path / "text.txt").write_text("Tell me a story\nabout a list of stars.")
+    (tmp_path / "prompts.txt").write_text("Write a program\n\nTell me a story\n")
+    text = json.loads(run("check", models[0], "--text", tmp_path / "text.txt", "--json").stdout)
+    assert text["ids"] == as_ids(["Tell me a story\nabout a list of stars."]) and text["perplexity"] > 1
+    prompts = json.loads(run("check", models[0], "--prompts", tmp_path / "prompts.txt", "--json").stdout)
+    assert prompts["ids"] == as_ids(["Write a program", "Tell me a story"]) and len(prompts["next_tokens"]) == 2
+
+
+def test_a_text_longer_than_the_model_was_made_for_is_cut(tmp_path):
+    base = make(tmp_path, "llama", 1)
+    tokenizer = give_tokenizer(base)
+    words = "Tell me a story about a list of stars. " * 80
+    (tmp_path / "text.txt").write_text(words)
+    ids = [1] + tokenizer.encode(words, add_special_tokens=False)
+    said = json.loads(run("check", base, "--text", tmp_path / "text.txt", "--json").stdout)
+    assert len(ids) > 600 and said["ids"] == [ids[i:i + 256] for i in range(0, len(ids), 256)]
+
+
+def test_prompts_without_a_tokenizer_are_refused_with_what_to_do(tmp_path):
+    models = [make(tmp_path, "llama", seed) for seed in (1, 2)]
+    (tmp_path / "moe.yml").write_text(assembly(models[0], models, TEXTS, "hidden"))
+    said = run("merge", tmp_path / "moe.yml", tmp_path / "out", ok=False)
+    assert said.returncode == 3 and "tokenizer" in said.stderr and "positive_token_ids may replace them" in said.stderr
+    assert said.stderr.count("positive_token_ids may replace them") == 1
