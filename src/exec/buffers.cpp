@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exec/speculation.h"
 #include "exec/unit_reader.h"
 #include "exec/view_reader.h"
 #include "moeweld/base/checked.h"
@@ -20,6 +21,8 @@ constexpr std::size_t kLargestWindowBytes = 8 * kMiB;
 /// At least; more where memory allows, so that a held tensor's result does not wait for the disk.
 constexpr std::size_t kWindows = 4;
 constexpr std::size_t kMostWindows = 16;
+/// Where results are held instead of inputs.
+constexpr std::size_t kMostWindowsHeld = 48;
 constexpr std::size_t kFewestSlots = 3;
 
 /// Nodes of the trees; most operations read plain bytes and have none.
@@ -48,6 +51,7 @@ std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
 struct Needs {
   std::uint64_t reserve_bytes = 0;
   std::size_t smallest_slot_bytes = 0;
+  bool holds_results = false;  ///< some operation may be applied under a guess
 };
 
 Needs needs_of(const plan::MergePlan& plan, int threads) {
@@ -69,6 +73,8 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
         bytes = counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
       }
       measuring_bytes = std::max(measuring_bytes, bytes);
+      needs.holds_results =
+          needs.holds_results || (method.speculation != nullptr && method.speculation->sample_elements(operation.task) != 0);
     }
     elements = std::min(elements, operation.task.elements());
     for (const plan::SourceView& source : operation.sources) scratch_bytes = std::max(scratch_bytes, view_scratch_bytes(source));
@@ -108,7 +114,8 @@ BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes,
   while (sizes.window_bytes > kMiB && kWindows * sizes.window_bytes + kFewestSlots * needs.smallest_slot_bytes > available) {
     sizes.window_bytes -= kMiB;
   }
-  sizes.num_windows = std::clamp<std::uint64_t>(available / 8 / sizes.window_bytes, kWindows, kMostWindows);
+  sizes.num_windows = needs.holds_results ? std::clamp<std::uint64_t>(available / 3 / sizes.window_bytes, kWindows, kMostWindowsHeld)
+                                          : std::clamp<std::uint64_t>(available / 8 / sizes.window_bytes, kWindows, kMostWindows);
   if (sizes.num_windows * sizes.window_bytes + kFewestSlots * needs.smallest_slot_bytes > available) sizes.num_windows = kWindows;
   const std::uint64_t for_slots = available - sizes.num_windows * sizes.window_bytes;
   sizes.slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes,
@@ -129,7 +136,7 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
   constexpr std::uint64_t kStreamingSlots = 6;
   std::uint64_t slots = kStreamingSlots;
   for (const plan::Operation& operation : plan.operations) {
-    if (!needs_measuring(operation)) continue;
+    if (!needs_measuring(operation) || may_speculate(operation, sizes)) continue;
     const std::uint64_t held = operation.task.elements() * input_bytes_per_element(operation) / sizes.slot_bytes + 4;
     if (held <= sizes.num_slots) slots = std::max(slots, held + kReadAheadBytesHeld / sizes.slot_bytes + kStreamingSlots);
   }

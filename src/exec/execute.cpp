@@ -11,6 +11,7 @@
 #include "exec/prepare.h"
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
+#include "exec/speculation.h"
 #include "moeweld/merge/simd_target.h"
 
 namespace moeweld {
@@ -125,11 +126,15 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     stage = Clock::now();
     measure_shared(peers, schedule, pipeline);
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
+      const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
+      for (const std::uint32_t index : find_speculative(plan, runs, pipeline.sizes)) {
+        if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
+      }
       measure_large(find_large(schedule, peers.rank(), pipeline), pipeline);
       pipeline.report.measure_seconds = seconds_since(stage);
       stage = Clock::now();
       RankOutcome outcome;
-      outcome.digests = run_main_pass(schedule.runs[static_cast<std::size_t>(peers.rank())], partial, pipeline);
+      outcome.digests = run_main_pass(runs, partial, pipeline);
       pipeline.report.merge_seconds = seconds_since(stage);
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "exec/generated_rows.h"
+#include "exec/measurement.h"
 #include "moeweld/base/checked.h"
 
 namespace moeweld::exec {
@@ -27,7 +28,7 @@ class MainPass {
         writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {}
 
   std::vector<RunDigests> run() {
-    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots);
+    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative);
     for (std::size_t i = 0; i < units_.size(); ++i) {
       const auto start = Clock::now();
       residents_.push_back({reader.take(), 0});
@@ -72,6 +73,7 @@ class MainPass {
       apply(resident, index, found == pipeline_.decided.end() ? merge::Decisions{} : found->second);
       return;
     }
+    if (pipeline_.speculative.contains(piece.operation)) return speculate(resident, index);
     held_.push_back({&resident, index});
     const merge::MethodRow& method = pipeline_.method_of(operation);
     const auto first_phase = method.next_phase(operation.task, {});
@@ -96,6 +98,13 @@ class MainPass {
   }
 
   void apply(Resident& resident, std::size_t index, const merge::Decisions& decisions) {
+    const plan::Operation& operation = plan_.operations[resident.unit.pieces[index].operation];
+    fill(resident, index, [&](const merge::Elements& elements, std::byte* target) { compute(operation, decisions, elements, target); });
+  }
+
+  /// Calls work(elements, target) for the parts of a piece that fit the output windows.
+  template <class Work>
+  void fill(Resident& resident, std::size_t index, Work&& work) {
     const Piece& piece = resident.unit.pieces[index];
     const plan::Operation& operation = plan_.operations[piece.operation];
     const std::size_t element_size = size_bytes(operation.task.output_dtype);
@@ -107,12 +116,106 @@ class MainPass {
       const std::span<std::byte> target =
           writer_.reserve(place.file, begin + done * element_size, (piece.num_elements - done) * element_size);
       const std::uint64_t count = target.size() / element_size;
-      compute(operation, decisions, {.first_element = piece.first_element + done, .num_elements = count, .inputs = inputs}, target.data());
+      work(merge::Elements{.first_element = piece.first_element + done, .num_elements = count, .inputs = inputs}, target.data());
       writer_.commit(count * element_size);
       for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += count * size_bytes(operation.sources[i].dtype);
       done += count;
     }
     --resident.pieces_left;
+  }
+
+  /// Applies a piece under a guess; with the last one the guess is settled and the result handed on.
+  void speculate(Resident& resident, std::size_t index) {
+    const Piece& piece = resident.unit.pieces[index];
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    const merge::MethodRow& method = pipeline_.method_of(operation);
+    if (piece.first_element == 0 && !begin_guess(resident.unit, piece.operation)) {
+      pipeline_.speculative.erase(piece.operation);
+      pipeline_.decided[piece.operation] = measure_alone(piece.operation, {}, pipeline_);
+      return arrive(resident, index);
+    }
+    fill(resident, index, [&](const merge::Elements& elements, std::byte* target) {
+      merge::apply_guess(method, operation.task, guess_, elements, target, doubts_);
+    });
+    if (!piece.is_last) return;
+    if (method.speculation->settle(operation.task, doubts_, guess_)) {
+      mend(operation);
+    } else {
+      apply_again(piece.operation, measure_alone(piece.operation, guess_, pipeline_));
+    }
+    writer_.release();
+  }
+
+  bool begin_guess(const LoadedUnit& unit, std::uint32_t index) {
+    const plan::Operation& operation = plan_.operations[index];
+    std::vector<std::vector<const std::byte*>> pointers;
+    std::vector<merge::Elements> chunks;
+    const std::size_t num_sources = operation.sources.size();
+    for (std::size_t c = 0; c < unit.sample_chunks.size(); ++c) {
+      if (unit.sample_chunks[c].operation != index) continue;
+      std::vector<const std::byte*>& inputs = pointers.emplace_back();
+      for (std::size_t i = 0; i < num_sources; ++i) inputs.push_back(unit.sample_at(c, i));
+      chunks.push_back(
+          {.first_element = unit.sample_chunks[c].first_element, .num_elements = unit.sample_chunks[c].num_elements, .inputs = {}});
+    }
+    for (std::size_t c = 0; c < chunks.size(); ++c) chunks[c].inputs = pointers[c];
+    guess_ = {};
+    if (!pipeline_.method_of(operation).speculation->guess(operation.task, chunks, guess_)) return false;
+    doubts_.resize(static_cast<std::size_t>(std::max(1, pipeline_.options.threads)));
+    for (merge::Doubts& part : doubts_) part.clear();
+    writer_.hold();
+    return true;
+  }
+
+  void mend(const plan::Operation& operation) {
+    const std::size_t element_size = size_bytes(operation.task.output_dtype);
+    const plan::Destination place = plan::destination(plan_, operation);
+    // All windows but the first hold as many bytes.
+    std::vector<std::byte*> windows;
+    std::uint64_t first_bytes = 0;
+    for (std::uint64_t done = 0; done < place.size_bytes;) {
+      const std::span<std::byte> part = writer_.held(place.file, place.begin + done, place.size_bytes - done);
+      if (done == 0) first_bytes = part.size();
+      windows.push_back(part.data());
+      done += part.size();
+    }
+    const std::uint64_t window_bytes = pipeline_.sizes.window_bytes;
+    merge::mend_doubts(pipeline_.method_of(operation), operation.task, guess_, doubts_,
+                       [&](std::span<const std::uint64_t> elements, const std::byte* results) {
+                         for (std::size_t i = 0; i < elements.size(); ++i) {
+                           const std::uint64_t offset = elements[i] * element_size;
+                           const std::uint64_t beyond = offset - first_bytes;
+                           std::byte* target =
+                               offset < first_bytes ? windows[0] + offset : windows[1 + beyond / window_bytes] + beyond % window_bytes;
+                           std::memcpy(target, results + i * element_size, element_size);
+                         }
+                       });
+  }
+
+  /// The guess was wrong: reads the operation once more.
+  void apply_again(std::uint32_t index, const merge::Decisions& decisions) {
+    const plan::Operation& operation = plan_.operations[index];
+    const std::size_t element_size = size_bytes(operation.task.output_dtype);
+    const plan::Destination place = plan::destination(plan_, operation);
+    const std::vector<Unit> units = cut_blocks(plan_, index, 0, merge::num_blocks(operation.task.elements()), pipeline_.sizes.slot_bytes);
+    UnitReader reader(plan_, units, pipeline_.files, pipeline_.slots, pipeline_.no_speculation);
+    for (std::size_t unit = 0; unit < units.size(); ++unit) {
+      LoadedUnit loaded = reader.take();
+      pipeline_.report.read_bytes += loaded.read_bytes;
+      const Piece& piece = loaded.pieces.front();
+      std::vector<const std::byte*> inputs(loaded.sources(0).begin(), loaded.sources(0).end());
+      for (std::uint64_t done = 0; done < piece.num_elements;) {
+        const std::uint64_t first = piece.first_element + done;
+        const std::span<std::byte> target =
+            writer_.held(place.file, place.begin + first * element_size, (piece.num_elements - done) * element_size);
+        const std::uint64_t count = target.size() / element_size;
+        merge::apply_elements(pipeline_.method_of(operation), operation.task, decisions,
+                              {.first_element = first, .num_elements = count, .inputs = inputs}, target.data());
+        for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += count * size_bytes(operation.sources[i].dtype);
+        done += count;
+      }
+      pipeline_.slots.release(std::move(loaded.slot));
+    }
   }
 
   void compute(const plan::Operation& operation, const merge::Decisions& decisions, const merge::Elements& elements, std::byte* target) {
@@ -178,6 +281,8 @@ class MainPass {
   std::deque<Resident> residents_;  // a deque: references stay valid at both ends
   std::vector<HeldPiece> held_;     // pieces of the one operation that is being held
   merge::PhasePartial partial_;     // of its current phase
+  merge::Decisions guess_;          // of the one operation that is applied under a guess
+  std::vector<merge::Doubts> doubts_;
   std::size_t header_run_ = 0;
 };
 

@@ -16,7 +16,7 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
   const plan::Operation& operation = pipeline.plan.operations[index];
   merge::PhasePartial partial;
   const std::vector<Unit> units = cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes);
-  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots);
+  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots, pipeline.no_speculation);
   for (const Unit& unit : units) {
     LoadedUnit loaded = reader.take();
     pipeline.report.read_bytes += loaded.read_bytes;
@@ -108,24 +108,26 @@ std::vector<std::uint32_t> find_large(const plan::Schedule& schedule, int rank, 
     for (const Piece& piece : unit) ++units_of[piece.operation];
   }
   for (const auto& [index, count] : units_of) {
-    if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index))
+    if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index) &&
+        !pipeline.speculative.contains(index))
       result.push_back(index);
   }
   return result;
 }
 
-void measure_large(const std::vector<std::uint32_t>& operations, RankPipeline& pipeline) {
-  for (const std::uint32_t index : operations) {
-    const plan::Operation& operation = pipeline.plan.operations[index];
-    const merge::MethodRow& method = pipeline.method_of(operation);
-    merge::Decisions decisions;
-    while (const auto phase = method.next_phase(operation.task, decisions)) {
-      std::vector<merge::PhasePartial> partials;
-      partials.push_back(measure_range(index, *phase, decisions, 0, merge::num_blocks(operation.task.elements()), pipeline));
-      merge::decide_phase(method, operation.task, *phase, std::move(partials), decisions);
-    }
-    pipeline.decided[index] = std::move(decisions);
+merge::Decisions measure_alone(std::uint32_t index, merge::Decisions decisions, RankPipeline& pipeline) {
+  const plan::Operation& operation = pipeline.plan.operations[index];
+  const merge::MethodRow& method = pipeline.method_of(operation);
+  while (const auto phase = method.next_phase(operation.task, decisions)) {
+    std::vector<merge::PhasePartial> partials;
+    partials.push_back(measure_range(index, *phase, decisions, 0, merge::num_blocks(operation.task.elements()), pipeline));
+    merge::decide_phase(method, operation.task, *phase, std::move(partials), decisions);
   }
+  return decisions;
+}
+
+void measure_large(const std::vector<std::uint32_t>& operations, RankPipeline& pipeline) {
+  for (const std::uint32_t index : operations) pipeline.decided[index] = measure_alone(index, {}, pipeline);
 }
 
 }  // namespace moeweld::exec

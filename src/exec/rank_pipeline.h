@@ -2,6 +2,7 @@
 /// What one rank's stages share: buffers, open inputs, decisions already made, and the counters of the report.
 
 #include <map>
+#include <set>
 #include <vector>
 
 #include "exec/buffers.h"
@@ -32,6 +33,8 @@ struct RankPipeline {
   BufferPool slots;
   BufferPool windows;
   InputFiles files;
+  std::set<std::uint32_t> speculative;                ///< operations that are applied under a guess
+  const std::set<std::uint32_t> no_speculation;       ///< for readers that measure
   std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
   std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
   RankReport report;

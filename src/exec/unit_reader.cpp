@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "exec/speculation.h"
 #include "moeweld/base/checked.h"
 
 namespace moeweld::exec {
@@ -23,8 +24,9 @@ struct Range {
 
 }  // namespace
 
-UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots)
-    : plan_(plan), units_(units), files_(files), slots_(slots) {
+UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
+                       const std::set<std::uint32_t>& speculative)
+    : plan_(plan), units_(units), files_(files), slots_(slots), speculative_(speculative) {
   for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) threads_.emplace_back([this] { run(); });
 }
 
@@ -59,7 +61,8 @@ UnitReader::Turn UnitReader::next_turn() {
   {
     std::unique_lock lock(mutex_);
     const auto may_read = [this] {
-      const bool held = needs_measuring(plan_.operations[units_[next_].front().operation]);
+      const std::uint32_t operation = units_[next_].front().operation;
+      const bool held = needs_measuring(plan_.operations[operation]) && !speculative_.contains(operation);
       const std::size_t most = held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
       return next_ - num_taken_ < most;
     };
@@ -90,12 +93,24 @@ void UnitReader::run() {
   }
 }
 
+void UnitReader::load_sample(std::uint32_t operation, ViewReader& views, LoadedUnit& loaded) {
+  for (const Piece& chunk : sample_chunks(plan_, operation)) {
+    loaded.sample_chunks.push_back(chunk);
+    loaded.first_sample.push_back(loaded.sample.size());
+    for (const plan::SourceView& source : plan_.operations[operation].sources) {
+      std::vector<std::byte>& bytes = loaded.sample.emplace_back(chunk.num_elements * size_bytes(source.dtype));
+      loaded.read_bytes += views.read(source, chunk.first_element, chunk.num_elements, bytes.data());
+    }
+  }
+}
+
 LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer slot) {
   LoadedUnit loaded;
   loaded.pieces = unit;
   std::vector<Range> ranges;
   std::size_t used = 0;
   for (const Piece& piece : unit) {
+    if (piece.first_element == 0 && speculative_.contains(piece.operation)) load_sample(piece.operation, views, loaded);
     loaded.first_source.push_back(loaded.data.size());
     for (const plan::SourceView& source : plan_.operations[piece.operation].sources) {
       const std::size_t size = size_bytes(source.dtype);

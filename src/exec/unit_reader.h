@@ -7,6 +7,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -26,6 +27,11 @@ struct LoadedUnit {
   std::vector<const std::byte*> data;     ///< all pieces' sources, piece after piece
   std::vector<std::size_t> first_source;  ///< pieces.size() + 1 entries into data
   std::uint64_t read_bytes = 0;
+  /// Chunks for a guess, where the unit begins an operation that is applied under one: all sources of a chunk, chunk after chunk.
+  std::vector<Piece> sample_chunks;
+  std::vector<std::vector<std::byte>> sample;
+  const std::byte* sample_at(std::size_t chunk, std::size_t source) const { return sample[first_sample[chunk] + source].data(); }
+  std::vector<std::size_t> first_sample;  ///< one entry per chunk, into sample
 
   std::span<const std::byte* const> sources(std::size_t piece) const {
     return std::span(data).subspan(first_source[piece], first_source[piece + 1] - first_source[piece]);
@@ -43,7 +49,9 @@ class UnitReader {
  public:
   /// `units`, `plan`, `files` and `slots` outlive the reader. It reads on while the slots of units that are not taken yet, loaded or being
   /// loaded, are few enough to stay in the processor's cache, or, where a tensor is held, enough to keep the disk busy while it is applied.
-  UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots);
+  /// Units that begin an operation of `speculative` bring its sample.
+  UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
+             const std::set<std::uint32_t>& speculative);
   ~UnitReader();
   UnitReader(const UnitReader&) = delete;
   UnitReader& operator=(const UnitReader&) = delete;
@@ -60,11 +68,13 @@ class UnitReader {
   void run();
   Turn next_turn();
   LoadedUnit load(const Unit& unit, ViewReader& views, AlignedBuffer slot);
+  void load_sample(std::uint32_t operation, ViewReader& views, LoadedUnit& loaded);
 
   const plan::MergePlan& plan_;
   const std::span<const Unit> units_;
   InputFiles& files_;
   BufferPool& slots_;
+  const std::set<std::uint32_t>& speculative_;
   std::mutex turn_mutex_;  // slots are handed out in the order of the units: else a later one could take an earlier one's last slot
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "moeweld/base/checked.h"
 
@@ -61,12 +62,41 @@ void WindowWriter::commit(std::uint64_t num_bytes) {
 }
 
 void WindowWriter::submit() {
+  current_.begin = position_ - current_.size;
+  Window window = std::exchange(current_, {});
+  if (holds_) {
+    held_.push_back(std::move(window));
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
-    current_.begin = position_ - current_.size;
-    pending_.push_back(std::move(current_));
+    pending_.push_back(std::move(window));
   }
-  current_ = {};
+  changed_.notify_all();
+}
+
+void WindowWriter::hold() { holds_ = true; }
+
+std::span<std::byte> WindowWriter::held(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes) {
+  const auto part_of = [&](Window& window, std::uint64_t begin) -> std::span<std::byte> {
+    if (window.buffer.size() == 0 || runs_[window.run].file != file || offset < begin || offset >= begin + window.size) return {};
+    return window.buffer.span().subspan(offset - begin, std::min(max_bytes, begin + window.size - offset));
+  };
+  for (Window& window : held_) {
+    if (const std::span<std::byte> part = part_of(window, window.begin); !part.empty()) return part;
+  }
+  const std::span<std::byte> part = part_of(current_, position_ - current_.size);
+  if (part.empty()) throw Error(ErrorCode::kInternal, "bytes of the output are no longer held", plan_.output_files[file].name);
+  return part;
+}
+
+void WindowWriter::release() {
+  holds_ = false;
+  {
+    const std::lock_guard lock(mutex_);
+    for (Window& window : held_) pending_.push_back(std::move(window));
+  }
+  held_.clear();
   changed_.notify_all();
 }
 

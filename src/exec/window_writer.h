@@ -45,6 +45,13 @@ class WindowWriter {
   /// Says that the first `num_bytes` of what reserve() gave are filled.
   void commit(std::uint64_t num_bytes);
 
+  /// From now on windows that are full stay in memory, until release(). There must be enough of them: reserve() would wait for ever.
+  void hold();
+  /// Memory of bytes that were committed since hold(), from `offset` on: at least one, at most `max_bytes`.
+  std::span<std::byte> held(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes);
+  /// Hands the windows that were held to the disk.
+  void release();
+
   /// Everything is filled: waits for the disk, syncs the files. Rethrows what writing threw.
   void finish();
 
@@ -74,6 +81,8 @@ class WindowWriter {
   BufferPool& windows_;
 
   Window current_;
+  bool holds_ = false;
+  std::vector<Window> held_;
   std::size_t run_ = 0;
   std::uint64_t position_ = 0;  // in the file of runs_[run_]
   double wait_seconds_ = 0;

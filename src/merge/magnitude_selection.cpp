@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "merge/kernels/select_keys.h"
+#include "merge/magnitude_search.h"
 #include "merge/nth_largest.h"
 #include "merge/tiles.h"
 
@@ -14,56 +15,10 @@ namespace moeweld::merge {
 
 namespace {
 
-/// Place of an element in the order: magnitude bits, hash of the index, high half of the index, from the top.
-using OrderKey = unsigned __int128;
-
-constexpr OrderKey order_key(std::uint64_t magnitude, std::uint32_t hash, std::uint32_t high_index) {
-  return OrderKey{magnitude} << 64 | std::uint64_t{hash} << 32 | high_index;
-}
-constexpr std::uint64_t magnitude_of(OrderKey key) { return static_cast<std::uint64_t>(key >> 64); }
-
-/// Decisions about one input, as they lie in Decisions::integers.
-struct Search {
-  enum Stage : std::uint64_t {
-    kAll,      ///< every element stays
-    kNone,     ///< none does
-    kFound,    ///< elements at or above `low` stay
-    kSample,   ///< nothing is known yet of a large tensor
-    kGuess,    ///< the key is likely in [low, high); `left` are to be kept in all
-    kCertain,  ///< the key is in [low, high): the left-th largest there
-  };
-  std::uint64_t stage = kSample;
-  OrderKey low = 0;
-  OrderKey high = 0;
-  std::uint64_t left = 0;
-  std::uint64_t inside = 0;  ///< elements in [low, high): counted, or expected of a guess
-};
-constexpr std::size_t kSearchIntegers = 7;
-
-Search load(const Decisions& decisions, std::size_t search) {
-  const std::uint64_t* values = decisions.integers.data() + search * kSearchIntegers;
-  return {values[0], OrderKey{values[1]} << 64 | values[2], OrderKey{values[3]} << 64 | values[4], values[5], values[6]};
-}
-void store(const Search& value, Decisions& decisions, std::size_t search) {
-  const auto half = [](OrderKey key) { return static_cast<std::uint64_t>(key); };
-  const std::uint64_t values[] = {
-      value.stage, magnitude_of(value.low), half(value.low), magnitude_of(value.high), half(value.high), value.left, value.inside};
-  std::copy(std::begin(values), std::end(values), decisions.integers.begin() + static_cast<std::ptrdiff_t>(search * kSearchIntegers));
-}
+using namespace magnitude;  // NOLINT(google-build-using-namespace): its internals
 
 constexpr std::size_t kBins = 1 << 16;
 constexpr std::size_t kBytesPerListedKey = 2 * sizeof(double);
-/// Tensors from this size on are sampled first.
-constexpr std::uint64_t kSampledElements = 1 << 20;
-/// More keys for larger tensors: sampling and listing then cost about the same.
-constexpr std::uint64_t kFewestSampleKeys = 1 << 16;
-constexpr std::uint64_t kMostSampleKeys = 1 << 18;
-constexpr std::uint64_t kElementsPerSampleKey = 128;
-/// The sample consists of runs of neighbours: a cache line or two each.
-constexpr std::uint64_t kRunElements = kPadElements;
-/// Half the bracket's width in standard errors: two searches in a thousand look a second time.
-constexpr double kBracketErrors = 3.3;
-
 enum class Mode { kSample, kCollect, kHistogram };
 
 Mode mode_of(const Search& search, std::uint64_t elements, std::size_t num_inputs) {
@@ -71,10 +26,6 @@ Mode mode_of(const Search& search, std::uint64_t elements, std::size_t num_input
   const std::uint64_t most = MagnitudeSelection::kListedKeysBytes / kBytesPerListedKey / num_inputs;
   const bool few = elements <= kBins || search.inside <= elements / 8;
   return few && search.inside <= most ? Mode::kCollect : Mode::kHistogram;
-}
-
-OrderKey end_of_keys(const Task& task) {
-  return OrderKey{computes_in_float64(task.output_dtype) ? std::uint64_t{0x7FF8000000000001} : std::uint64_t{0x7FC00001}} << 64;
 }
 
 /// Width of one of kBins equal parts of the bracket, as a shift.
@@ -253,7 +204,7 @@ std::size_t num_counts(Mode mode) { return mode == Mode::kSample ? 0 : mode == M
 template <class Work>
 void for_sampled_runs(const Task& task, const Elements& block, Work&& work) {
   const std::uint64_t runs_in_block = block.num_elements / kRunElements;
-  const std::uint64_t keys = std::clamp(task.elements() / kElementsPerSampleKey, kFewestSampleKeys, kMostSampleKeys);
+  const std::uint64_t keys = sample_keys(task);
   const std::uint64_t wanted = (keys / kRunElements + num_blocks(task.elements()) - 1) / num_blocks(task.elements());
   const std::uint64_t runs = std::min(runs_in_block, wanted);
   if (runs == 0) return;
@@ -265,62 +216,6 @@ void for_sampled_runs(const Task& task, const Elements& block, Work&& work) {
     for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += offset * size_bytes(task.inputs[i].dtype);
     work(Elements{.first_element = block.first_element + offset, .num_elements = kRunElements, .inputs = inputs});
   }
-}
-
-/// A bracket around the left-th largest key, from a sample in runs. Its width follows from how much the runs differ from one another:
-/// neighbours are alike in real models, so the sample is worth less than its size.
-void guess_bracket(std::span<const OrderKey> keys, std::uint64_t elements, OrderKey end, Search& search) {
-  const auto size = static_cast<double>(keys.size());
-  const double share = static_cast<double>(search.left) / static_cast<double>(elements);
-  std::vector<OrderKey> sorted(keys.begin(), keys.end());
-  const auto largest = [&](double rank) {
-    if (rank < 0) return end;
-    if (rank >= size) return OrderKey{0};
-    return nth_largest(std::span(sorted), static_cast<std::size_t>(rank));
-  };
-  const OrderKey centre = largest(std::min(share * size, size - 1));
-  const std::size_t runs = keys.size() / kRunElements;
-  double squares = 0;
-  double mean = 0;
-  for (std::size_t run = 0; run < runs; ++run) {
-    std::size_t above = 0;
-    for (std::size_t i = 0; i < kRunElements; ++i) above += keys[run * kRunElements + i] >= centre ? 1 : 0;
-    const double part = static_cast<double>(above) / kRunElements;
-    mean += part;
-    squares += part * part;
-  }
-  mean /= static_cast<double>(runs);
-  const double variance = std::max(squares / static_cast<double>(runs) - mean * mean, 0.0);
-  // At least what independent elements would have, and a few elements for densities at the edges.
-  const double error = std::sqrt(std::max(variance / static_cast<double>(runs), share * (1 - share) / size)) * size;
-  const double half = kBracketErrors * error + 8;
-  search.high = largest(share * size - half);
-  search.low = largest(share * size + half);
-  if (search.low >= search.high) search.high = search.low + 1;
-  search.inside = std::min(elements, static_cast<std::uint64_t>(2 * half / size * static_cast<double>(elements)));
-  search.stage = Search::kGuess;
-}
-
-/// Whether the k-th key is in the bracket; otherwise the search goes on beside it.
-bool confirm(std::uint64_t above, std::uint64_t inside, std::uint64_t elements, OrderKey end, Search& search) {
-  if (search.stage == Search::kCertain) return true;
-  search.stage = Search::kCertain;
-  if (above >= search.left) {
-    search.low = search.high;
-    search.high = end;
-    search.inside = above;
-    return false;
-  }
-  if (above + inside < search.left) {
-    search.high = search.low;
-    search.low = 0;
-    search.left -= above + inside;
-    search.inside = elements - above - inside;
-    return false;
-  }
-  search.left -= above;
-  search.inside = inside;
-  return true;
 }
 
 void narrow_to_bin(std::span<const std::uint64_t> bins, Search& search) {
@@ -448,7 +343,7 @@ void MagnitudeSelection::decide(const PhaseResult& result, Decisions& decisions)
     const std::span<const std::uint64_t> own = counts.first(num_counts(modes[i]));
     counts = counts.subspan(own.size());
     if (modes[i] == Mode::kSample) {
-      guess_bracket(keys[i], elements, end, search);
+      guess_bracket(std::span<const OrderKey>(keys[i]), kRunElements, elements, end, search);
     } else if (confirm(own[0], own[1], elements, end, search)) {
       if (modes[i] == Mode::kCollect) {
         if (search.left == 0 || search.left > keys[i].size())
@@ -463,15 +358,20 @@ void MagnitudeSelection::decide(const PhaseResult& result, Decisions& decisions)
   }
 }
 
+KeepRule MagnitudeSelection::rule_at(OrderKey key, std::size_t search, std::uint64_t index) const {
+  const auto bound = bound_at<std::uint64_t>(key, index >> 32);
+  return {.magnitude = bound.magnitude, .hash = bound.hash, .factor = input_factor(task_.tensor_key, inputs_[search])};
+}
+
 KeepRule MagnitudeSelection::rule(const Decisions& decisions, std::size_t search_index, std::uint64_t index) const {
   const Search search = load(decisions, search_index);
-  KeepRule rule;
-  if (search.stage == Search::kAll) return rule;
-  const auto bound = bound_at<std::uint64_t>(search.stage == Search::kNone ? end_of_keys(task_) : search.low, index >> 32);
-  rule.magnitude = bound.magnitude;
-  rule.hash = bound.hash;
-  rule.factor = input_factor(task_.tensor_key, inputs_[search_index]);
-  return rule;
+  if (search.stage == Search::kAll) return {};
+  return rule_at(search.stage == Search::kNone ? end_of_keys(task_) : search.low, search_index, index);
+}
+
+KeepRule MagnitudeSelection::rule_above(const Decisions& decisions, std::size_t search_index, std::uint64_t index) const {
+  const Search search = load(decisions, search_index);
+  return search.stage == Search::kGuess ? rule_at(search.high, search_index, index) : rule(decisions, search_index, index);
 }
 
 }  // namespace moeweld::merge

@@ -23,6 +23,9 @@ namespace moeweld::merge {
 /// tensor is read twice, nearly always, however its magnitudes are distributed (docs/decisions/005).
 class MagnitudeSelection {
  public:
+  /// Place of an element in the order: magnitude bits, hash of the index, high half of the index, from the top.
+  using OrderKey = unsigned __int128;
+
   /// `inputs` are indices into Task::inputs.
   MagnitudeSelection(const Task& task, std::vector<int> inputs) : task_(task), inputs_(std::move(inputs)) {}
 
@@ -40,6 +43,23 @@ class MagnitudeSelection {
   static void fold(std::span<const double> sums, std::vector<double>& total) { total.insert(total.end(), sums.begin(), sums.end()); }
   void decide(const PhaseResult& result, Decisions& decisions) const;
 
+  /// Elements that guess() wants to see, 0 where sampling is not worth it.
+  std::uint64_t sample_elements() const;
+  /// Brackets from sampled runs, each a multiple of kRunElements long. False: a bracket reaches to infinities
+  /// or to zero, or says too little.
+  bool guess(std::span<const Elements> sample, Decisions& decisions) const;
+  /// Confirms the guess and finds the keys. counts[i] of the parts: elements of inputs[i] at or above its bracket; their elements are all
+  /// that lie in a bracket, and may be others. False: at least one guess was wrong; the search goes on beside it.
+  bool settle(std::span<const Doubts> parts, Decisions& decisions) const;
+  /// While a key is only guessed: rule() is the bracket's lower bound, this its upper one. Elsewhere the same.
+  KeepRule rule_above(const Decisions& decisions, std::size_t search, std::uint64_t index) const;
+  /// values where they stay, the base's value where they go, for elements of one search. Of tensors that sample_elements() admits.
+  void drop(const Decisions& decisions, std::size_t search, std::span<const std::uint64_t> elements, std::span<const float> values,
+            std::span<const float> base, std::span<float> target) const;
+
+  /// The sample consists of runs of neighbours: a cache line or two each.
+  static constexpr std::uint64_t kRunElements = 64;
+
   /// The rule for elements whose indices have the high half of `index`; `search` is an index into inputs. May be called before all is
   /// decided only for inputs that are.
   KeepRule rule(const Decisions& decisions, std::size_t search, std::uint64_t index) const;
@@ -52,6 +72,7 @@ class MagnitudeSelection {
 
  private:
   std::vector<std::size_t> open_searches(const Decisions& decisions) const;
+  KeepRule rule_at(OrderKey key, std::size_t search, std::uint64_t index) const;
 
   const Task& task_;
   std::vector<int> inputs_;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "moeweld/base/error.h"
 
@@ -138,7 +139,11 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
   return decisions;
 }
 
-void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
+namespace {
+
+/// Calls work(slice, output) for slices of the elements, on all threads.
+template <class Work>
+void for_slices(const Task& task, const Elements& elements, std::byte* output, Work&& work) {
   const std::size_t element_size = size_bytes(task.output_dtype);
   const auto slices = static_cast<std::int64_t>((elements.num_elements + kApplyElements - 1) / kApplyElements);
   FirstException failure;
@@ -147,12 +152,44 @@ void apply_elements(const MethodRow& method, const Task& task, const Decisions& 
     failure.guard([&] {
       const std::uint64_t offset = static_cast<std::uint64_t>(slice) * kApplyElements;
       const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
-      method.apply(task, decisions,
-                   {.first_element = elements.first_element + offset,
+      work(Elements{.first_element = elements.first_element + offset,
                     .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
                     .inputs = inputs},
-                   output + offset * element_size);
+           output + offset * element_size);
     });
+  }
+  failure.rethrow_if_any();
+}
+
+}  // namespace
+
+void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
+  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target) { method.apply(task, decisions, slice, target); });
+}
+
+void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
+                 std::span<Doubts> doubts) {
+  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target) {
+    method.speculation->apply(task, guess, slice, target, doubts[static_cast<std::size_t>(omp_get_thread_num())]);
+  });
+}
+
+void mend_doubts(const MethodRow& method, const Task& task, const Decisions& decisions, std::span<const Doubts> parts,
+                 const std::function<void(std::span<const std::uint64_t> elements, const std::byte* results)>& put) {
+  constexpr std::size_t kDoubtsAtOnce = 8192;
+  FirstException failure;
+  for (const Doubts& part : parts) {
+    const auto slices = static_cast<std::int64_t>((part.elements.size() + kDoubtsAtOnce - 1) / kDoubtsAtOnce);
+#pragma omp parallel for schedule(dynamic) if (slices > 1)
+    for (std::int64_t slice = 0; slice < slices; ++slice) {
+      failure.guard([&] {
+        const std::size_t first = static_cast<std::size_t>(slice) * kDoubtsAtOnce;
+        const std::size_t count = std::min(kDoubtsAtOnce, part.elements.size() - first);
+        std::vector<std::byte> results(count * size_bytes(task.output_dtype));
+        method.speculation->mend(task, decisions, part, first, count, results.data());
+        put(std::span(part.elements).subspan(first, count), results.data());
+      });
+    }
   }
   failure.rethrow_if_any();
 }

@@ -25,9 +25,14 @@ Key nth_largest(std::span<Key> keys, std::size_t n) {
     for (const Key key : keys) ++counts[static_cast<std::size_t>((key - low) >> shift)];
     std::size_t part = kParts - 1;
     while (counts[part] <= n) n -= counts[part--];
-    const auto inside = [&](Key key) { return static_cast<std::size_t>((key - low) >> shift) == part; };
-    const auto end = std::partition(keys.begin(), keys.end(), inside);
-    const auto size = static_cast<std::size_t>(end - keys.begin());
+    // A swap with the front where the key is in the part, without a branch that could be mispredicted.
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const Key key = keys[i];
+      keys[i] = keys[size];
+      keys[size] = key;
+      size += static_cast<std::size_t>((key - low) >> shift) == part ? 1 : 0;
+    }
     // Equal keys, or all in one part: nothing is gained by counting again.
     if (shift == 0 || size == keys.size()) break;
     keys = keys.first(size);

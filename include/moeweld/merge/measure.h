@@ -37,6 +37,15 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
 /// apply() with OpenMP over slices of the elements. `output` receives elements.num_elements elements.
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output);
 
+/// Speculation::apply() with OpenMP; doubts[t] are those of thread t, at least omp_get_max_threads() of them.
+void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
+                 std::span<Doubts> doubts);
+
+/// Speculation::mend() with OpenMP: calls put(element, result) for every doubt, from any thread, results being one element of the output
+/// each. `put` must not throw.
+void mend_doubts(const MethodRow& method, const Task& task, const Decisions& decisions, std::span<const Doubts> parts,
+                 const std::function<void(std::span<const std::uint64_t> elements, const std::byte* results)>& put);
+
 /// Raises a problem for each NaN or infinity count a caller wants to know: number of non-finite elements of one input.
 std::uint64_t count_non_finite(DType dtype, const std::byte* data, std::size_t num_elements);
 

@@ -52,6 +52,43 @@ struct PhaseResult {
   std::vector<double> sums;  ///< as fold() left them
 };
 
+/// Elements of one task whose results a guess leaves open, with the values of every input there.
+struct Doubts {
+  std::vector<std::uint64_t> counts;       ///< the method's own, added up
+  std::vector<std::uint64_t> elements;     ///< indices, in any order
+  std::vector<std::vector<float>> inputs;  ///< one list per input of the task, one value per element
+
+  /// Empty, with the memory kept.
+  void clear() {
+    counts.clear();
+    elements.clear();
+    for (std::vector<float>& list : inputs) list.clear();
+  }
+};
+
+/// How a method applies before all is measured: from a sample it guesses what measuring would decide, applies that to every element, and
+/// lists the few whose results the guess leaves open. What was counted on the way confirms the guess and decides exactly; then the open
+/// elements are mended. So a tensor is read once and its inputs need not be held, only its result. The bytes are those of measuring and
+/// applying.
+struct Speculation {
+  /// How many sampled elements guess() wants; 0: this task is not worth it or not suited.
+  std::uint64_t (*sample_elements)(const Task& task);
+
+  /// From runs of elements spread over the tensor (each a multiple of 64 long): decisions for apply(). False: no guess can be made.
+  bool (*guess)(const Task& task, std::span<const Elements> sample, Decisions& decisions);
+
+  /// As MethodRow::apply, under guessed decisions; adds to `doubts`. Thread-safe for distinct doubts.
+  void (*apply)(const Task& task, const Decisions& guess, const Elements& elements, std::byte* output, Doubts& doubts);
+
+  /// From the doubts of all elements of the tensor, in any number of parts: the exact decisions. False: the guess was wrong, and measuring
+  /// goes on from `decisions`.
+  bool (*settle)(const Task& task, std::span<const Doubts> parts, Decisions& decisions);
+
+  /// results[i]: element doubts.elements[first + i] of the output, in output_dtype, for i below `count`. Thread-safe.
+  void (*mend)(const Task& task, const Decisions& decisions, const Doubts& doubts, std::size_t first, std::size_t count,
+               std::byte* results);
+};
+
 struct MethodRow {
   std::string_view name;
   std::string_view title;
@@ -89,6 +126,9 @@ struct MethodRow {
   /// Computes output elements [first, first + num) in output_dtype, rounded once. Any cut gives the same bytes. `output` has the alignment
   /// of its element and is not aliased by the inputs; it may be written with non-temporal stores. Thread-safe.
   void (*apply)(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) = nullptr;
+
+  /// Null: the method is always measured first.
+  const Speculation* speculation = nullptr;
 
   /// Whether apply and measure need whole rows (elements.first_element and num_elements are multiples of the row length). Null: never.
   bool (*needs_whole_rows)(const Task& task) = nullptr;

@@ -25,6 +25,7 @@ void ElectAs(const SignElection<T>& election, std::size_t num, void* output) {
   const auto zero = hn::Zero(d);
   const auto one = hn::Set(d, T{1});
   const auto lambda = hn::Set(d, election.lambda);
+  const auto sign_bit = hn::SignBit(d);
   const auto rule_of = [&](std::size_t k)
                            HWY_ATTR { return Rule(election.rules[k].magnitude, election.rules[k].hash, election.rules[k].factor); };
   // In registers, where their number is known.
@@ -65,7 +66,8 @@ void ElectAs(const SignElection<T>& election, std::size_t num, void* output) {
       if constexpr (kTerms != 0) kept[k] = value;
       sum = hn::Add(sum, value);
     }
-    const auto positive = hn::Ge(sum, zero);
+    // Terms of the elected sign become positive. A comparison with NaN is false, so NaN is never left out.
+    const auto flip = hn::IfThenZeroElse(hn::Ge(sum, zero), sign_bit);
     V mixed = zero;
     V divisor = zero;
     for (std::size_t k = 0; k < num_terms; ++k) {
@@ -75,8 +77,7 @@ void ElectAs(const SignElection<T>& election, std::size_t num, void* output) {
       } else {
         value = term(k);
       }
-      // A comparison with NaN is false, so NaN is never left out.
-      const auto left_out = hn::Or(hn::And(positive, hn::Le(value, zero)), hn::AndNot(positive, hn::Ge(value, zero)));
+      const auto left_out = hn::Le(hn::Xor(value, flip), zero);
       mixed = hn::Add(mixed, hn::IfThenZeroElse(left_out, value));
       divisor = hn::Add(divisor, hn::IfThenZeroElse(left_out, kTerms != 0 ? weights[k] : hn::Set(d, election.weights[k])));
     }
@@ -91,6 +92,86 @@ void Elect(const SignElection<T>& election, std::size_t num, void* output) {
   for (const KeepRule& rule : election.rules) hashed = hashed || rule.hash != 0;
   if (hashed) return ElectAs<Source, Sink, kTerms, true>(election, num, output);
   ElectAs<Source, Sink, kTerms, false>(election, num, output);
+}
+
+// As ElectAs, with two bounds per term: at or above `high` an element stays, below `low` it goes, and in between it goes for now and is
+// listed.
+template <std::size_t kTerms>
+void ElectBetween(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
+                  ElectionDoubts& doubts) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  using V = hn::VFromD<decltype(d)>;
+  using Rule = AtOrAbove<decltype(d)>;
+  const Bf16Sink sink(output);
+  const Bf16Source bases(election.base);
+  const bool normalize = election.normalize;
+  const auto zero = hn::Zero(d);
+  const auto one = hn::Set(d, 1.0F);
+  const auto lambda = hn::Set(d, election.lambda);
+  const auto sign_bit = hn::SignBit(d);
+  const auto magnitude_bits = hn::Set(di, FloatBits<float>::kMagnitude);
+  const auto at = [](std::size_t k) { return k < kTerms ? k : 0; };
+  const auto rule = [](const KeepRule& bound) HWY_ATTR { return Rule(bound.magnitude, bound.hash, bound.factor); };
+  static_assert(kTerms <= 4);
+  const Rule high[4] = {rule(election.rules[0]), rule(election.rules[at(1)]), rule(election.rules[at(2)]), rule(election.rules[at(3)])};
+  const Rule low[4] = {rule(lows[0]), rule(lows[at(1)]), rule(lows[at(2)]), rule(lows[at(3)])};
+  V weights[kTerms];
+  std::size_t above[kTerms] = {};
+  for (std::size_t k = 0; k < kTerms; ++k) weights[k] = hn::Set(d, election.weights[k]);
+  MixedIndices<decltype(d)> indices(election.first_low, election.index_salt);
+  std::size_t found = doubts.num;
+  for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
+    const V base = bases.Load(d, i);
+    const auto mixed_indices = indices.Next();
+    V values[kTerms];
+    auto doubtful = hn::Gt(hn::Zero(di), hn::Zero(di));
+    V sum = zero;
+    for (std::size_t k = 0; k < kTerms; ++k) {
+      const V delta = hn::Sub(Bf16Source(election.terms[k]).Load(d, i), base);
+      // No bound is above infinity, so it does not matter in which order NaNs are.
+      const auto key = hn::And(hn::BitCast(di, delta), magnitude_bits);
+      const auto stays = high[k].Test(key, mixed_indices);
+      above[k] += hn::CountTrue(di, stays);
+      doubtful = hn::Or(doubtful, hn::AndNot(stays, low[k].Test(key, mixed_indices)));
+      values[k] = hn::Mul(hn::IfThenElseZero(hn::RebindMask(d, stays), delta), weights[k]);
+      sum = k == 0 ? values[k] : hn::Add(sum, values[k]);
+    }
+    const auto flip = hn::IfThenZeroElse(hn::Ge(sum, zero), sign_bit);
+    V mixed = zero;
+    V divisor = zero;
+    for (std::size_t k = 0; k < kTerms; ++k) {
+      const auto left_out = hn::Le(hn::Xor(values[k], flip), zero);
+      mixed = hn::Add(mixed, hn::IfThenZeroElse(left_out, values[k]));
+      divisor = hn::Add(divisor, hn::IfThenZeroElse(left_out, weights[k]));
+    }
+    if (normalize) mixed = hn::Div(mixed, hn::IfThenElse(hn::Eq(divisor, zero), one, divisor));
+    sink.Store(d, hn::Add(base, hn::Mul(mixed, lambda)), i);
+    if (hn::AllFalse(di, doubtful)) continue;
+    const auto places = hn::RebindMask(du, doubtful);
+    const auto lanes = hn::RebindMask(d, doubtful);
+    hn::StoreU(hn::Compress(hn::Iota(du, static_cast<std::uint32_t>(i)), places), du, doubts.places + found);
+    hn::StoreU(hn::Compress(base, lanes), d, doubts.base + found);
+    for (std::size_t k = 0; k < kTerms; ++k)
+      hn::StoreU(hn::Compress(Bf16Source(election.terms[k]).Load(d, i), lanes), d, doubts.terms[k] + found);
+    found += hn::CountTrue(di, doubtful);
+  }
+  doubts.num = found;
+  for (std::size_t k = 0; k < kTerms; ++k) doubts.above[k] += above[k];
+}
+void ElectBetweenBf16(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
+                      ElectionDoubts& doubts) {
+  switch (election.terms.size()) {
+    case 1:
+      return ElectBetween<1>(election, lows, num, output, doubts);
+    case 2:
+      return ElectBetween<2>(election, lows, num, output, doubts);
+    case 3:
+      return ElectBetween<3>(election, lows, num, output, doubts);
+    default:
+      return ElectBetween<4>(election, lows, num, output, doubts);
+  }
 }
 
 void ElectFloats(const SignElection<float>& election, std::size_t num, float* output) {
@@ -150,6 +231,7 @@ namespace moeweld::merge {
 HWY_EXPORT(ElectFloats);
 HWY_EXPORT(ElectDoubles);
 HWY_EXPORT(ElectBf16);
+HWY_EXPORT(ElectBetweenBf16);
 HWY_EXPORT(KeptFloat);
 HWY_EXPORT(KeptDouble);
 
@@ -161,6 +243,10 @@ void elect_signs(const SignElection<double>& election, std::size_t num, double* 
 }
 void elect_signs_bf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output) {
   HWY_DYNAMIC_DISPATCH(ElectBf16)(election, num, output);
+}
+void elect_between_bf16(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
+                        ElectionDoubts& doubts) {
+  HWY_DYNAMIC_DISPATCH(ElectBetweenBf16)(election, lows, num, output, doubts);
 }
 void kept_deltas(const KeepRule& rule, std::uint32_t index_salt, const float* term, const float* base, std::size_t num, std::uint32_t low,
                  double* target) {

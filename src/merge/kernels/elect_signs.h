@@ -30,6 +30,24 @@ void elect_signs(const SignElection<double>& election, std::size_t num, double* 
 /// terms and base are BF16, and so is the output. Same bytes as decoding, electing and encoding.
 void elect_signs_bf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output);
 
+/// Elements about which a bracket of bounds does not say whether they stay. The arrays have room for every element of the run and for
+/// kDoubtSlack more behind `num`.
+constexpr std::size_t kMostTermsBetween = 4;
+constexpr std::size_t kDoubtSlack = 64;
+struct ElectionDoubts {
+  std::size_t num = 0;                        ///< so many are there already
+  std::uint32_t* places = nullptr;            ///< from the start of the run
+  float* base = nullptr;                      ///< decoded b
+  float* terms[kMostTermsBetween] = {};       ///< decoded x_i
+  std::size_t above[kMostTermsBetween] = {};  ///< elements of each term at or above its rule's bound, added up
+};
+
+/// elect_signs_bf16 where each of at most kMostTermsBetween terms has two bounds, none above infinity: election.rules, at or above which an
+/// element stays, and `lows`, below which it goes. Elements of which a term lies in between are computed as if it went, and listed. No
+/// scales.
+void elect_between_bf16(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
+                        ElectionDoubts& doubts);
+
 /// target[i] = x_i − b_i where the rule keeps it, else 0, as float64.
 void kept_deltas(const KeepRule& rule, std::uint32_t index_salt, const float* term, const float* base, std::size_t num,
                  std::uint32_t first_low, double* target);

@@ -8,40 +8,17 @@
 #include "merge/kernels/lane_sums.h"
 #include "merge/magnitude_selection.h"
 #include "merge/methods/rows.h"
+#include "merge/methods/ties_parts.h"
 #include "merge/tiles.h"
 
 namespace moeweld::merge {
 
 namespace {
 
-enum SharedParameter : std::size_t { kNormalize, kLambda, kRescale };
-enum ModelParameter : std::size_t { kWeight, kDensity };
-enum Phase : int { kSelect = 0, kRescaleSums = 1 };
+using namespace ties;  // NOLINT(google-build-using-namespace): this file is half of it
 
 /// An L1 norm this small is not scaled by or to.
 constexpr double kSmallestNorm = 1e-7;
-
-std::vector<int> task_vectors(const Task& task) {
-  std::vector<int> result;
-  for (int i = 0; i < static_cast<int>(task.inputs.size()); ++i) {
-    if (i != task.base_index) result.push_back(i);
-  }
-  return result;
-}
-
-std::vector<double> model_parameters(const Task& task, ModelParameter parameter) {
-  std::vector<double> result;
-  for (const int input : task_vectors(task)) result.push_back(task.inputs[static_cast<std::size_t>(input)].parameters[parameter]);
-  return result;
-}
-
-/// Decisions as they are before the first phase: which inputs have to be searched follows from the densities alone.
-Decisions started(const Task& task, const Decisions& decisions) {
-  if (!decisions.integers.empty()) return decisions;
-  Decisions result;
-  MagnitudeSelection(task, task_vectors(task)).start(model_parameters(task, kDensity), result);
-  return result;
-}
 
 bool has_dropped(const Task& task) {
   const std::vector<double> densities = model_parameters(task, kDensity);
@@ -138,58 +115,32 @@ void decide(const Task& task, const PhaseShape& phase, const PhaseResult& result
 
 template <typename T>
 void apply_as(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
-  const std::vector<int> inputs = task_vectors(task);
-  const MagnitudeSelection selection(task, inputs);
-  const std::vector<double> weight_values = model_parameters(task, kWeight);
-  const std::vector<T> weights(weight_values.begin(), weight_values.end());
-  const std::vector<T> scales(decisions.reals.begin(), decisions.reals.end());
+  Election<T> election(task, decisions);
+  const MagnitudeSelection selection(task, election.inputs);
   const std::size_t element_size = size_bytes(task.output_dtype);
   const bool all_bf16 = task.output_dtype == DType::kBF16 && all_inputs_are(task, DType::kBF16);
-  SignElection<T> election;
-  election.weights = weights;
-  election.scales = scales;
-  election.normalize = task.parameters[kNormalize] != 0.0;
-  election.lambda = static_cast<T>(task.parameters[kLambda]);
-
-  const auto apply_run = [&](const Elements& run, std::byte* target_begin) {
+  for_runs_of_rules(task, elements, output, [&](const Elements& run, std::byte* target_begin) {
     const std::vector<KeepRule> rules = rules_at(task, selection, decisions, run.first_element);
-    election.rules = rules;
-    election.index_salt = index_salt(task.tensor_key, run.first_element);
+    election.kernel.rules = rules;
+    election.kernel.index_salt = index_salt(task.tensor_key, run.first_element);
     for_padded(task, run, target_begin, element_size, [&](const Elements& part, std::size_t, std::byte* target) {
-      std::vector<const void*> terms(inputs.size());
-      const auto pick = [&](const auto& pointers) {
-        for (std::size_t i = 0; i < inputs.size(); ++i) terms[i] = pointers[static_cast<std::size_t>(inputs[i])];
-        election.terms = terms;
-        election.base = pointers[static_cast<std::size_t>(task.base_index)];
-      };
       if constexpr (std::is_same_v<T, float>) {
         if (all_bf16) {
-          pick(part.inputs);
-          election.first_low = static_cast<std::uint32_t>(part.first_element);
-          elect_signs_bf16(election, part.num_elements, reinterpret_cast<std::uint16_t*>(target));
+          election.point_to(task, part.inputs);
+          election.kernel.first_low = static_cast<std::uint32_t>(part.first_element);
+          elect_signs_bf16(election.kernel, part.num_elements, reinterpret_cast<std::uint16_t*>(target));
           return;
         }
       }
       std::array<T, kTileElements> result;
       for_decoded_tiles<T>(task, part, [&](std::span<const void* const> tiles, std::size_t offset, std::size_t num) {
-        pick(tiles);
-        election.first_low = static_cast<std::uint32_t>(part.first_element + offset);
-        elect_signs(election, num, result.data());
+        election.point_to(task, tiles);
+        election.kernel.first_low = static_cast<std::uint32_t>(part.first_element + offset);
+        elect_signs(election.kernel, num, result.data());
         encode(task.output_dtype, result.data(), num, NanPolicy::kCanonical, target + offset * element_size);
       });
     });
-  };
-  // Rules change where the high half of the index does.
-  constexpr std::uint64_t kPeriod = std::uint64_t{1} << 32;
-  for (std::uint64_t done = 0; done < elements.num_elements;) {
-    const std::uint64_t first = elements.first_element + done;
-    const std::uint64_t count = std::min<std::uint64_t>(elements.num_elements - done, kPeriod - first % kPeriod);
-    std::vector<const std::byte*> pointers;
-    for (std::size_t i = 0; i < elements.inputs.size(); ++i)
-      pointers.push_back(elements.inputs[i] + done * size_bytes(task.inputs[i].dtype));
-    apply_run({.first_element = first, .num_elements = count, .inputs = pointers}, output + done * element_size);
-    done += count;
-  }
+  });
 }
 
 void apply(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
@@ -227,6 +178,7 @@ MethodRow ties_row() {
   row.fold = fold;
   row.decide = decide;
   row.apply = apply;
+  row.speculation = &ties::kSpeculation;
   return row;
 }
 
