@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "config/merge_reader.h"
 #include "config/recipe_reader.h"
@@ -238,6 +239,11 @@ class ExpertsReader {
 };
 
 }  // namespace
+
+std::string name_of(GateMode mode) {
+  const auto* row = std::find_if(std::begin(kGates), std::end(kGates), [&](const GateName& gate) { return gate.mode == mode; });
+  return row->name;
+}
 
 bool needs_prompts(GateMode mode) { return mode != GateMode::kRandom && mode != GateMode::kUniformRandom && mode != GateMode::kOrthogonal; }
 

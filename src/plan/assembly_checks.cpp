@@ -266,6 +266,9 @@ std::vector<std::string> composition_of(const Assembly& assembly) {
   }
   describe_experts("expert", assembly.experts, assembly.inputs, lines);
   describe_experts("shared expert", assembly.shared, assembly.inputs, lines);
+  const bool has_prompts = config::needs_prompts(assembly.config.gate_mode);
+  lines.push_back("router rows: " + config::name_of(assembly.config.gate_mode) +
+                  (has_prompts ? ", from the experts' prompts and " + base.label : ", to be trained"));
   if (std::find(assembly.sparse_layers.begin(), assembly.sparse_layers.end(), false) != assembly.sparse_layers.end()) {
     lines.push_back("layers with experts: " + list_of_layers(assembly.sparse_layers, true));
     lines.push_back("layers with the plain FFN: " + list_of_layers(assembly.sparse_layers, false));

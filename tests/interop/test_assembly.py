@@ -309,6 +309,29 @@ def test_shared_experts_and_recipes_have_the_same_bytes_on_any_ranks_and_threads
         assert {k: v.tolist() for k, v in tensors(one).items()} == {k: v.tolist() for k, v in tensors(many).items()}, name
 
 
+@pytest.mark.parametrize("gate", ["cheap_embed", "hidden"])
+def test_prompts_are_the_ids_that_the_bases_tokenizer_gives(workshop, tmp_path, gate):
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    base, other = dense(workshop, "llama", 11), dense(workshop, "llama", 12)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    texts = ["Once upon a time there was a dragon.", "def main():\n    print('dragon')", "1 + 1 = 2, caf\u00e9"]
+    tokenizer.train_from_iterator(texts * 4, trainers.BpeTrainer(vocab_size=310, special_tokens=["<s>", "</s>"],
+                                                                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast.save_pretrained(base)
+    ids = [fast("<s>" + text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert all(row[0] == 0 and len(row) > 3 for row in ids)
+    results = []
+    for name, form, values in (("prompts", "prompts", texts), ("ids", "token_ids", ids)):
+        experts = [{"source_model": base, f"positive_{form}": values[:1], f"negative_{form}": values[1:2]},
+                   {"source_model": other, f"positive_{form}": values[1:]}]
+        results.append(tensors(merge(tmp_path, yaml.dump({"base_model": base, "gate_mode": gate, "experts": experts}), name=name)))
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+
+
 def test_transformers_4_says_the_same_of_all_of_them(for_transformers4):
     if not for_transformers4:
         pytest.skip("the tests that leave something here did not run")

@@ -147,6 +147,9 @@ struct MoeConfig {
   }
 };
 
+/// As the configuration writes it: "hidden_avg".
+std::string name_of(GateMode mode);
+
 /// Whether router rows are made from prompts.
 bool needs_prompts(GateMode mode);
 

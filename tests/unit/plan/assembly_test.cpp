@@ -242,6 +242,11 @@ TEST_F(Assembly, SaysWhatComesFromWhere) {
   const MergePlan plan = this->plan("recipe: fine_grained\ncopies: 2\nshards: 2\n");
   EXPECT_THAT(plan.composition, Contains("everything but the experts' FFN: " + workshop_.path("base")));
   EXPECT_THAT(plan.composition, Contains(HasSubstr("experts 0 to 3: FFN of " + workshop_.path("base") + ", in 2 shards, down times 2.0")));
+  EXPECT_THAT(plan.composition, Contains("router rows: random, to be trained"));
+  const MergePlan prompted = this->plan(
+      "experts:\n  - {source_model: $/a, positive_token_ids: [[1]]}\n  - {source_model: $/b, positive_token_ids: [[2]]}\n"
+      "gate_mode: cheap_embed\n");
+  EXPECT_THAT(prompted.composition, Contains("router rows: cheap_embed, from the experts' prompts and " + workshop_.path("base")));
 }
 
 }  // namespace
