@@ -15,8 +15,9 @@ namespace {
 
 constexpr std::int64_t kMostLayers = 100'000;
 
-const std::vector<std::string> kTopKeys = {"models", "slices",    "modules",   "merge_method",  "base_model",       "parameters",
-                                           "dtype",  "out_dtype", "tokenizer", "chat_template", "tokenizer_source", "name"};
+const std::vector<std::string> kTopKeys = {"models",           "slices", "modules",   "merge_method", "base_model",
+                                           "parameters",       "dtype",  "out_dtype", "tokenizer",    "chat_template",
+                                           "tokenizer_source", "name",   "mtp"};
 
 class MergeReader {
  public:
@@ -56,6 +57,8 @@ class MergeReader {
         if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
       } else if (key == "out_dtype") {
         if (!value.IsNull()) config_.out_dtype = reader_.dtype(value, "out_dtype");
+      } else if (key == "mtp") {
+        if (!value.IsNull()) read_mtp(value);
       } else if (key == "tokenizer_source") {
         if (value.IsNull()) return true;
         tokenizer_source_line = line;
@@ -232,6 +235,20 @@ class MergeReader {
       config_.modules.push_back(std::move(module));
       return true;
     });
+  }
+
+  void read_mtp(const YAML::Node& node) {
+    const auto mode = reader_.text(node, "mtp");
+    if (!mode) return;
+    if (*mode == "merge") {
+      config_.mtp = MtpMode::kMerge;
+    } else if (*mode == "base") {
+      config_.mtp = MtpMode::kBase;
+    } else if (*mode == "drop") {
+      config_.mtp = MtpMode::kDrop;
+    } else {
+      reader_.problem(line_of(node), "'mtp' is '" + printable(*mode, 60) + "', but must be merge, base or drop");
+    }
   }
 
   void read_tokenizer_source(const YAML::Node& node) {

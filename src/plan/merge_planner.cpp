@@ -45,7 +45,7 @@ class MergePlanner {
 
     inputs_->check_architectures(options_.allow_crimes, problems_);
     modules_ = make_modules(config_, method_, *inputs_);
-    matching_ = match_tensors(modules_, *inputs_, options_.allow_crimes, file_.path, problems_);
+    matching_ = match_tensors(modules_, *inputs_, options_.allow_crimes, config_.mtp, file_.path, problems_);
     list_inputs();
     std::vector<LogicalTensor> tensors;
     tensors.reserve(matching_.tensors.size());
@@ -82,6 +82,7 @@ class MergePlanner {
         for (const SliceSource& source : slice.sources) is_read[source.model] = true;
       }
     }
+    if (!matching_.base_slices.empty()) is_read[0] = true;
     inputs_->list_files(is_read, plan_);
   }
 
@@ -106,7 +107,9 @@ class MergePlanner {
     }
     const bool arithmetic =
         std::all_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return is_arithmetic(entry->dtype); });
-    if (arithmetic) {
+    if (arithmetic && tensor.is_taken) {
+      fill_taken(tensor, operation);
+    } else if (arithmetic) {
       fill_merge(tensor, operation);
     } else {
       fill_copy(tensor, operation);
@@ -178,6 +181,14 @@ class MergePlanner {
     }
     for (const CatalogEntry* entry : tensor.inputs) operation.task.inputs.push_back({entry->dtype, {}});
     ++num_copied_;
+  }
+
+  void fill_taken(const MatchedTensor& tensor, Operation& operation) {
+    const CatalogEntry& entry = *tensor.inputs.front();
+    operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
+    operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(entry.dtype));
+    operation.task.inputs.push_back({entry.dtype, {std::numeric_limits<double>::quiet_NaN()}});
+    if (entry.dtype == operation.task.output_dtype) operation.kind = Operation::Kind::kCopy;
   }
 
   void fill_merge(const MatchedTensor& tensor, Operation& operation) {
@@ -286,6 +297,7 @@ class MergePlanner {
     if (config_.dtype && config_.out_dtype && config_.dtype != config_.out_dtype) {
       plan_.notes.push_back("dtype does not change the arithmetic, which is at least float32; out_dtype decides the output");
     }
+    describe_mtp();
     if (num_copied_ != 0)
       plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
     if (truncated_)
@@ -297,6 +309,23 @@ class MergePlanner {
         plan_.warnings.push_back("config.json of '" + donor().label + "' and '" + input.label + "' differ in " + difference +
                                  "; the output has the first");
       }
+    }
+  }
+
+  void describe_mtp() {
+    int most = 0;
+    for (const InputModel& input : inputs_->all()) most = std::max(most, input.catalog.num_mtp_layers);
+    const auto layers = [](int count) {
+      return std::to_string(count) + (count == 1 ? " layer" : " layers") + " of multi-token prediction";
+    };
+    if (most == 0) {
+      if (config_.mtp != config::MtpMode::kMerge) plan_.notes.push_back("mtp has no effect: no model has layers of multi-token prediction");
+    } else if (matching_.num_mtp_layers == 0) {
+      plan_.notes.push_back("mtp: the output has no layers of multi-token prediction; the models have up to " + std::to_string(most));
+    } else if (config_.mtp == config::MtpMode::kBase) {
+      plan_.notes.push_back("mtp: base: " + layers(matching_.num_mtp_layers) + " of '" + donor().label + "' as they are");
+    } else {
+      plan_.notes.push_back("mtp: merge: " + layers(matching_.num_mtp_layers) + " merged like the others");
     }
   }
 

@@ -72,6 +72,8 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
     config["tie_word_embeddings"] = !matching.has_head;
     model::write_rope(config, model::read_rope(config, model::default_rope_theta(config)));
     model::write_num_experts(config, *donor.catalog.family);
+    const std::string mtp_key(donor.catalog.family->num_mtp_layers_key);
+    if (!mtp_key.empty() && config.contains(mtp_key)) config[mtp_key] = matching.num_mtp_layers;
     if (donor.catalog.family->name == "mixtral") write_head_dim(config, donor.checkpoint->directory);
   }
   return config;

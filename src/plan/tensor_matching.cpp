@@ -38,9 +38,9 @@ struct RoleFacts {
 
 class Matcher {
  public:
-  Matcher(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, const std::string& config_path,
-          ProblemList& problems)
-      : modules_(modules), inputs_(inputs), allow_crimes_(allow_crimes), config_path_(config_path), problems_(problems) {
+  Matcher(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, config::MtpMode mtp,
+          const std::string& config_path, ProblemList& problems)
+      : modules_(modules), inputs_(inputs), allow_crimes_(allow_crimes), mtp_(mtp), config_path_(config_path), problems_(problems) {
     used_.resize(inputs.all().size());
     by_name_.resize(inputs.all().size());
     layers_used_.resize(inputs.all().size());
@@ -164,14 +164,29 @@ class Matcher {
         const int num_layers = slice.whole_model ? count : slice.num_layers;
         for (int i = 0; i < num_layers; ++i) match_layer(module, index, slice, prefix, i, num_layers, layers);
         matching_.num_layers = std::max(matching_.num_layers, slice.first_output_layer + num_layers);
-        // Layers of multi-token prediction come after the others; slices do not reach them.
-        const int num_mtp_layers = slice.whole_model ? inputs_[donor].catalog.num_mtp_layers : 0;
-        for (int i = count; i < count + num_mtp_layers; ++i) match_layer(module, index, slice, prefix, i, i + 1, layers);
+        if (slice.whole_model) match_mtp_layers(module, index, slice, prefix, count, layers);
       }
     }
     match_outside(module, index, module.slices.front(), Place::kBeforeLayers);
     std::move(layers.begin(), layers.end(), std::back_inserter(matching_.tensors));
     match_outside(module, index, module.slices.back(), Place::kAfterLayers);
+  }
+
+  /// They come after the others; slices do not reach them.
+  void match_mtp_layers(const Module& module, std::size_t module_index, const Slice& slice, const std::string& prefix, int num_layers,
+                        std::vector<MatchedTensor>& out) {
+    if (mtp_ == config::MtpMode::kDrop) return;
+    const Slice* source = &slice;
+    if (mtp_ == config::MtpMode::kBase) {
+      source = matching_.base_slices.emplace_back(std::make_unique<Slice>()).get();
+      *matching_.base_slices.back() = {.sources = {{.model = 0, .line = slice.line}}, .whole_model = true, .line = slice.line};
+    }
+    const std::uint32_t donor = source->sources[static_cast<std::size_t>(source->donor)].model;
+    const int num_mtp_layers = inputs_[donor].catalog.num_mtp_layers;
+    const std::size_t first = out.size();
+    for (int i = num_layers; i < num_layers + num_mtp_layers; ++i) match_layer(module, module_index, *source, prefix, i, i + 1, out);
+    for (std::size_t i = first; i < out.size(); ++i) out[i].is_taken = mtp_ == config::MtpMode::kBase;
+    matching_.num_mtp_layers += num_mtp_layers;
   }
 
   void match_layer(const Module& module, std::size_t module_index, const Slice& slice, const std::string& prefix, int i, int num_layers,
@@ -292,11 +307,16 @@ class Matcher {
       return;
     }
     const Module& module = modules_[static_cast<std::size_t>(role.module)];
+    bool mtp_is_lost = false;
     if (key.layer >= 0) {
       if (!layers_used_[model].contains({role.prefix, key.layer})) {
         const auto count = input.catalog.num_layers.find(role.prefix);
         const bool is_mtp = input.catalog.num_mtp_layers > 0 && count != input.catalog.num_layers.end() && key.layer >= count->second;
-        return drop(is_mtp ? "layers of multi-token prediction are merged with whole models only" : "its layer is in no slice");
+        if (!is_mtp) return drop("its layer is in no slice");
+        if (mtp_ == config::MtpMode::kDrop) return drop("mtp: drop");
+        if (!module.slices.front().whole_model) return drop("layers of multi-token prediction are merged with whole models only");
+        if (mtp_ == config::MtpMode::kBase) return drop("mtp: base takes those of '" + inputs_[0].label + "'");
+        mtp_is_lost = true;
       }
     } else {
       const Slice& slice = entry.place == Place::kAfterLayers ? module.slices.back() : module.slices.front();
@@ -308,9 +328,9 @@ class Matcher {
     if (allow_crimes_) return drop("the base (else the first model) has no such tensor");
     groups_.add("extra\n" + input.label,
                 {ErrorCode::kInvalidInput,
-                 "is only in '" + input.label +
-                     "' and would be lost: the base (else the first model) has no such tensor. Check that the models are of one kind; "
-                     "--allow-crimes drops such tensors.",
+                 "is only in '" + input.label + "' and would be lost: the base (else the first model) has no such tensor. " +
+                     (mtp_is_lost ? "Leave layers of multi-token prediction out with 'mtp: drop'."
+                                  : "Check that the models are of one kind; --allow-crimes drops such tensors."),
                  input.checkpoint->directory, 0, model::tensor_name(input.catalog.family, key)});
   }
 
@@ -328,6 +348,7 @@ class Matcher {
   const std::vector<Module>& modules_;
   const InputModels& inputs_;
   const bool allow_crimes_;
+  config::MtpMode mtp_;
   const std::string& config_path_;
   ProblemList& problems_;
   GroupedProblems groups_;
@@ -348,9 +369,9 @@ std::string input_name(const MatchedTensor& tensor, std::size_t source, const In
   return model::tensor_name(inputs[slice.sources[static_cast<std::size_t>(slice.donor)].model].catalog.family, key);
 }
 
-Matching match_tensors(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, const std::string& config_path,
-                       ProblemList& problems) {
-  return Matcher(modules, inputs, allow_crimes, config_path, problems).run();
+Matching match_tensors(const std::vector<Module>& modules, const InputModels& inputs, bool allow_crimes, config::MtpMode mtp,
+                       const std::string& config_path, ProblemList& problems) {
+  return Matcher(modules, inputs, allow_crimes, mtp, config_path, problems).run();
 }
 
 }  // namespace moeweld::plan

@@ -85,3 +85,37 @@ def test_layers_of_multi_token_prediction_merge_too(tmp_path, family):
     # Its readers know such layers by the numbers of the released models only.
     info = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)[1]
     assert not info["missing_keys"] and all(name.startswith("model.layers.3.") for name in info["unexpected_keys"])
+
+
+@pytest.mark.parametrize("mode, taken", [("base", 0), ("drop", None)])
+def test_layers_of_multi_token_prediction_are_the_bases_or_dropped(tmp_path, mode, taken):
+    inputs = [make_mixture(tmp_path, "deepseek_v3", seed, num_nextn_predict_layers=1) for seed in (1, 2)]
+    for seed, directory in enumerate(inputs):
+        add_mtp_layer(directory, seed)
+    out = merge(tmp_path, linear(*inputs, mtp=mode))
+    ours, x = tensors(out), tensors(inputs[0])
+    written = {name for name in ours if name.startswith("model.layers.3.")}
+    assert json.loads((out / "config.json").read_text())["num_nextn_predict_layers"] == (1 if mode == "base" else 0)
+    if mode == "base":
+        assert set(ours) == set(x) and written and all(torch.equal(ours[name], x[name]) for name in written)
+    else:
+        assert not written
+        logits5(out)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_slerp_and_ties_are_the_linear_merge_where_they_must_be(merged, tmp_path, family):
+    """By definition: slerp at 0 and 1 gives back a model; ties of one fine-tune with density 1 and weight 1 is that fine-tune."""
+    a, b, _ = merged(family)
+    fused = a if family in ALWAYS_FUSED else merge(tmp_path, linear(a), "--layout", "fused", name="fused-a")
+    slerp = lambda t: yaml.dump({"merge_method": "slerp", "base_model": str(fused), "models": [{"model": str(fused)}, {"model": str(b)}],
+                                 "parameters": {"t": t}})
+    ties = yaml.dump({"merge_method": "ties", "base_model": str(fused), "models": [{"model": str(b), "parameters": {"weight": 1.0, "density": 1.0}}]})
+    x, y = tensors(a), tensors(b)
+    for text, expected in ((slerp(0.0), x), (slerp(1.0), y), (ties, y)):
+        ours = tensors(merge(tmp_path, text, name=f"out-{len(list(tmp_path.iterdir()))}"))
+        assert set(ours) == set(expected)
+        for name, value in ours.items():
+            # base + (model - base) is rounded once in float32.
+            close = torch.allclose(value.float(), expected[name].float(), rtol=2**-7, atol=1e-6)
+            assert value.dtype == expected[name].dtype and close, name

@@ -54,6 +54,13 @@ struct TokenizerConfig {
   int line = 0;
 };
 
+/// What becomes of layers of multi-token prediction (MTP), which stand after the others.
+enum class MtpMode : std::uint8_t {
+  kMerge,  ///< like all others
+  kBase,   ///< the base's as they are; without a base the first model's
+  kDrop,
+};
+
 struct MergeConfig {
   std::string merge_method;
   int merge_method_line = 0;
@@ -65,6 +72,7 @@ struct MergeConfig {
   ParameterMap parameters;
   std::optional<DType> dtype;
   std::optional<DType> out_dtype;
+  MtpMode mtp = MtpMode::kMerge;
   std::optional<TokenizerConfig> tokenizer;
   std::optional<std::string> chat_template;  ///< "auto", a known name, or a Jinja text
   int chat_template_line = 0;
