@@ -5,7 +5,6 @@
 #include <sstream>
 
 #include "app/check.h"
-#include "app/environment.h"
 #include "app/interruption.h"
 #include "app/layer_progress.h"
 #include "app/run.h"
@@ -152,7 +151,7 @@ int check_model(Peers& peers, Storage& storage, const Options& options, const st
 
   infer::ForwardOptions forward;
   forward.memory_limit_bytes = options.memory_limit_bytes;
-  forward.threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
+  forward.threads = options.threads;
   forward.io = options.io;
   forward.want_logits = true;
   forward.want_last_logits = options.last_logits;

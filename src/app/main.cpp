@@ -6,11 +6,11 @@
 #include "app/environment.h"
 #include "app/error_report.h"
 #include "app/interruption.h"
+#include "app/node_agreement.h"
 #include "app/options.h"
 #include "app/run.h"
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
-#include "moeweld/merge/simd_target.h"
 
 namespace moeweld::app {
 namespace {
@@ -37,8 +37,24 @@ const char* verb(Command command) {
   return "run";
 }
 
-int dispatch(Peers& peers, const Options& options) {
-  const std::shared_ptr<Storage> storage = make_posix_storage();
+bool is_computed_by_all(Command command) {
+  return command == Command::kMerge || command == Command::kExtract || command == Command::kVerify || command == Command::kCheck;
+}
+
+/// The storage that the node's ranks share, and the options with what is left open in them agreed upon.
+std::shared_ptr<Storage> settle_on_node(Peers& peers, Options& options) {
+  const NodeAgreement agreement = agree_on_node(peers, options);
+  options.threads = agreement.threads;
+  if (peers.rank() == 0 && !options.quiet && !options.log_json && !options.json) {
+    if (options.verbose) fmt::print("{}\n", agreement.text());
+    if (!agreement.warning.empty()) fmt::print(stderr, "moeweld: {}\n", agreement.warning);
+    std::fflush(stdout);
+  }
+  return make_node_storage(peers, agreement);
+}
+
+int dispatch(Peers& peers, Options options) {
+  const std::shared_ptr<Storage> storage = is_computed_by_all(options.command) ? settle_on_node(peers, options) : make_posix_storage();
   const bool first = peers.rank() == 0;
   switch (options.command) {
     case Command::kMerge:
@@ -76,7 +92,6 @@ int run(const Options& options, bool launched) {
   std::unique_ptr<Peers> peers;
   try {
     peers = launched ? dist::make_mpi_peers() : make_single_peer();
-    if (!options.simd_target.empty()) merge::choose_simd_target(options.simd_target);
     return dispatch(*peers, options);
   } catch (const Error& error) {
     const int code = report(error, options, peers ? peers->rank() : 0);

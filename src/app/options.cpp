@@ -115,6 +115,11 @@ class Parser {
              "Memory of each rank, buffers and statistics included: 2GiB, 512M (default 2GiB)");
     command.add_option("--threads", options_.threads, "OpenMP threads of each rank (default: its share of the host's cores)")
         ->check(CLI::Range(1, 4096));
+    command.add_option("--reads-per-node", options_.reads_per_node, "Most reads at once of a node's ranks (default: its cores, 4 to 16)")
+        ->check(CLI::Range(1, 1 << 16));
+    command
+        .add_option("--writes-per-node", options_.writes_per_node, "Most writes at once of a node's ranks (default: its cores, 4 to 16)")
+        ->check(CLI::Range(1, 1 << 16));
     command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")
         ->check(CLI::IsMember({"auto", "buffered", "direct"}));
     command.add_option("--simd", options_.simd_target, "Vector instructions, such as AVX2; results do not depend on them");

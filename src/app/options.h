@@ -35,7 +35,9 @@ struct Options {
   bool check_finite = false;
   bool check = false;  ///< merge --check
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;
-  int threads = 0;  ///< 0: what the processor affinity and the ranks of the host leave
+  int threads = 0;         ///< 0: this rank's share of the host's cores
+  int reads_per_node = 0;  ///< 0: chosen by choose_io_limits
+  int writes_per_node = 0;
   IoMode io = IoMode::kAuto;
   std::string simd_target;
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here

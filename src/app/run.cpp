@@ -4,12 +4,10 @@
 
 #include <cstdio>
 
-#include "app/environment.h"
 #include "app/interruption.h"
 #include "app/layer_progress.h"
 #include "app/progress.h"
 #include "moeweld/merge/method.h"
-#include "moeweld/merge/simd_target.h"
 #include "moeweld/plan/plan_report.h"
 #include "moeweld/plan/schedule.h"
 
@@ -85,7 +83,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   exec::ExecuteOptions run;
   run.baseline_resident_bytes = options.baseline_resident_bytes;
   run.memory_limit_bytes = options.memory_limit_bytes;
-  run.threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
+  run.threads = options.threads;
   run.io = options.io;
   run.force = options.force;
   run.check_finite = options.check_finite;
@@ -98,7 +96,6 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   const bool speaks = peers.rank() == 0 && !options.quiet;
   if (speaks && !options.log_json) {
     fmt::print("{}", plan::plan_text(plan, schedule, exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads), false));
-    if (options.verbose) fmt::print("{} threads per rank, {} vector instructions\n", run.threads, merge::active_simd_target());
     std::fflush(stdout);
   }
   LayerProgress layers(options.log_json, !speaks);

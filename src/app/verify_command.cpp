@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include "app/environment.h"
 #include "app/interruption.h"
 #include "app/run.h"
 #include "moeweld/base/text.h"
@@ -9,8 +8,8 @@
 namespace moeweld::app {
 
 int run_verify(Peers& peers, Storage& storage, const Options& options) {
-  const int threads = options.threads > 0 ? options.threads : default_threads(peers.ranks_on_host());
-  const verify::VerifyReport report = verify::verify(peers, storage, options.input, threads, [](std::uint64_t) { stop_if_interrupted(); });
+  const verify::VerifyReport report =
+      verify::verify(peers, storage, options.input, options.threads, [](std::uint64_t) { stop_if_interrupted(); });
   if (peers.rank() != 0 || options.quiet) return 0;
   if (options.log_json) {
     fmt::print("{{\"event\": \"verified\", \"files\": {}, \"tensors\": {}, \"read_bytes\": {}, \"seconds\": {}}}\n", report.num_files,

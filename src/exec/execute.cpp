@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "exec/exchange.h"
 #include "exec/main_pass.h"
@@ -12,6 +13,7 @@
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
 #include "exec/speculation.h"
+#include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
 
 namespace moeweld {
@@ -55,12 +57,13 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 struct RankOutcome {
   RankReport report;
   std::string simd_target;
+  std::string blas_core;
   std::vector<RunDigests> digests;
 };
 
 template <class Archive>
 void serialize(Archive& archive, RankOutcome& value) {
-  archive(value.report, value.simd_target, value.digests);
+  archive(value.report, value.simd_target, value.blas_core, value.digests);
 }
 
 void finish_quietly(WorldProgress& progress) noexcept {
@@ -140,23 +143,27 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
       outcome.report = pipeline.report;
       outcome.simd_target = merge::active_simd_target();
+      outcome.blas_core = infer::blas_core();
       return to_archive(outcome);
     });
 
     stage = Clock::now();
     std::vector<RunDigests> digests;
     std::vector<std::string> simd_targets;
+    // Where the bytes depend on it the ranks have agreed by now; elsewhere they may differ, and then none is recorded.
+    std::set<std::string> blas_cores;
     for (const std::vector<std::byte>& bytes : outcomes) {
       RankOutcome outcome = from_archive<RankOutcome>(bytes);
       report.read_bytes += outcome.report.read_bytes;
       report.written_bytes += outcome.report.written_bytes;
       report.ranks.push_back(outcome.report);
       simd_targets.push_back(std::move(outcome.simd_target));
+      blas_cores.insert(std::move(outcome.blas_core));
       std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
     }
+    const std::string blas_core = blas_cores.size() == 1 ? *blas_cores.begin() : prepared.blas_core;
     agree_on(peers, [&] {
-      if (peers.rank() == 0)
-        publish(storage, plan, combine_digests(plan, digests), {simd_targets, prepared.blas_core}, output_directory, options);
+      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core}, output_directory, options);
     });
     report.publish_seconds = seconds_since(stage);
   } catch (const Error& error) {

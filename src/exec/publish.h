@@ -20,7 +20,7 @@ std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const
 /// What the manifest says of the processors.
 struct ComputedWith {
   std::vector<std::string> simd_targets;  ///< by rank
-  std::string blas_core;                  ///< of PreparedSlots
+  std::string blas_core;                  ///< of all ranks, else empty
 };
 
 /// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT

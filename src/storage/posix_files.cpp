@@ -63,7 +63,7 @@ bool is_page_ready(int descriptor, std::uint64_t offset) {
 
 class PosixInputFile final : public InputFile {
  public:
-  PosixInputFile(const std::string& path, IoMode mode) : path_(path), mode_(mode) {
+  PosixInputFile(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) : path_(path), mode_(mode), gate_(std::move(gate)) {
     // Without O_NONBLOCK the open of a named pipe would wait for ever.
     buffered_ = try_open(path, O_RDONLY | O_NONBLOCK);
     if (!buffered_.is_open()) throw_system_error(errno, "open", path);
@@ -94,6 +94,7 @@ class PosixInputFile final : public InputFile {
     }
     const bool direct = direct_.is_usable() && is_direct_aligned(offset, buffer.data(), buffer.size()) &&
                         (mode_ == IoMode::kDirect || !is_cached(offset, buffer.size()));
+    const IoTurn turn(gate_.get());
     std::size_t done = 0;
     while (done < buffer.size()) {
       // After a short read the rest may be unaligned; the page cache takes it.
@@ -140,6 +141,7 @@ class PosixInputFile final : public InputFile {
 
   std::string path_;
   IoMode mode_;
+  const std::shared_ptr<IoGate> gate_;
   Descriptor buffered_;
   DirectDescriptor direct_;
   bool can_see_residency_ = false;
@@ -149,7 +151,7 @@ class PosixInputFile final : public InputFile {
 
 class PosixOutputFile final : public OutputFile {
  public:
-  PosixOutputFile(const std::string& path, IoMode mode) : path_(path) {
+  PosixOutputFile(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) : path_(path), gate_(std::move(gate)) {
     buffered_ = try_open(path, O_WRONLY | O_CREAT | O_NONBLOCK);
     if (!buffered_.is_open()) throw_system_error(errno, "open for writing", path);
     if (mode != IoMode::kBuffered) direct_.open(path, O_WRONLY);
@@ -160,6 +162,7 @@ class PosixOutputFile final : public OutputFile {
       throw_system_error(EFBIG, "write " + std::to_string(bytes.size()) + " bytes at offset " + std::to_string(offset), path_);
     }
     const bool direct = is_direct_aligned(offset, bytes.data(), bytes.size());
+    const IoTurn turn(gate_.get());
     std::size_t done = 0;
     while (done < bytes.size()) {
       const bool use_direct = direct && direct_.is_usable() && done % kDirectAlignment == 0;
@@ -182,13 +185,18 @@ class PosixOutputFile final : public OutputFile {
 
  private:
   std::string path_;
+  const std::shared_ptr<IoGate> gate_;
   Descriptor buffered_;
   DirectDescriptor direct_;
 };
 
 }  // namespace
 
-std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode) { return std::make_unique<PosixInputFile>(path, mode); }
-std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode) { return std::make_unique<PosixOutputFile>(path, mode); }
+std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) {
+  return std::make_unique<PosixInputFile>(path, mode, std::move(gate));
+}
+std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) {
+  return std::make_unique<PosixOutputFile>(path, mode, std::move(gate));
+}
 
 }  // namespace moeweld::posix

@@ -75,8 +75,14 @@ std::string file_system_name(std::uint64_t magic) {
 
 class PosixStorage final : public Storage {
  public:
-  std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode) override { return posix::open_input(path, mode); }
-  std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode) override { return posix::open_output(path, mode); }
+  explicit PosixStorage(IoGates gates) : gates_(std::move(gates)) {}
+
+  std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode) override {
+    return posix::open_input(path, mode, gates_.reads);
+  }
+  std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode) override {
+    return posix::open_output(path, mode, gates_.writes);
+  }
 
   void create_sized(const std::string& path, std::uint64_t size_bytes) override {
     const std::string action = "make room for " + std::to_string(size_bytes) + " bytes";
@@ -213,10 +219,12 @@ class PosixStorage final : public Storage {
     action(error);
     if (error) posix::throw_system_error(error.value(), what, path);
   }
+  const IoGates gates_;
 };
 
 }  // namespace
 
-std::shared_ptr<Storage> make_posix_storage() { return std::make_shared<PosixStorage>(); }
+std::shared_ptr<Storage> make_posix_storage() { return make_posix_storage(IoGates{}); }
+std::shared_ptr<Storage> make_posix_storage(IoGates gates) { return std::make_shared<PosixStorage>(std::move(gates)); }
 
 }  // namespace moeweld

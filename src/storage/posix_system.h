@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "moeweld/storage/io_gate.h"
 #include "moeweld/storage/storage.h"
 
 namespace moeweld::posix {
@@ -41,7 +42,8 @@ void sync(int descriptor, const std::string& path);
 
 bool is_direct_aligned(std::uint64_t offset, const void* data, std::size_t size_bytes);
 
-std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode);
-std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode);
+/// Every read and write passes `gate`, which may be empty.
+std::unique_ptr<InputFile> open_input(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate);
+std::unique_ptr<OutputFile> open_output(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate);
 
 }  // namespace moeweld::posix

@@ -115,7 +115,7 @@ class arguments(CliTest):
 
     def every_test_is_registered(self):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
-            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
         self.assertEqual(listed, set(all_tests()))
 
 
@@ -331,6 +331,67 @@ class merging(CliTest):
         self.assertEqual(result.stderr.count("cannot merge"), 1)
 
 
+class node(CliTest):
+    """What ranks of a node agree on, as the -v line says it."""
+    ENVIRONMENT = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS", "OMP_PROC_BIND")
+
+    def assert_and_get_line(self, launcher, **variables):
+        environment = {name: value for name, value in os.environ.items() if name not in self.ENVIRONMENT}
+        shutil.rmtree(self.path("out"), ignore_errors=True)
+        result = subprocess.run([*launcher, MOEWELD, "merge", "linear.yml", "out", "-v"], cwd=self.directory, env={**environment, **variables},
+                                capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        self.assert_ends(result, 0)
+        lines = [line for line in result.stdout.splitlines() if line.startswith("node of rank 0: ")]
+        self.assertEqual(len(lines), 1, result.stdout)
+        return lines[0]
+
+    def setUp(self):
+        super().setUp()
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+
+    def threads_follow_the_mask_and_slurm(self):
+        cores = len(os.sched_getaffinity(0))
+        self.assertIn("1 rank on %d core" % cores, self.assert_and_get_line(()))
+        one = str(min(os.sched_getaffinity(0)))
+        self.assertIn("1 thread per rank (affinity mask)", self.assert_and_get_line(("taskset", "-c", one)))
+        if cores > 1:
+            self.assertIn("1 thread per rank (SLURM_CPUS_PER_TASK)", self.assert_and_get_line((), SLURM_CPUS_PER_TASK="1"))
+            self.assertIn("1 thread per rank (OMP_NUM_THREADS)", self.assert_and_get_line((), OMP_NUM_THREADS="1"))
+            self.assertIn("%d threads per rank (affinity mask)" % cores, self.assert_and_get_line((), OMP_NUM_THREADS="999", SLURM_CPUS_PER_TASK="999"))
+            # libgomp has pinned the first thread by then; the rank still has all its cores.
+            self.assertIn("%d threads per rank (affinity mask)" % cores, self.assert_and_get_line((), OMP_PROC_BIND="true"))
+
+    def ranks_share_the_node_and_one_without_work_is_fine(self):
+        cores = len(os.sched_getaffinity(0))
+        ranks = 2 * cores + 1
+        alone = self.assert_and_get_line(())
+        reference = tree(self.path("out"))
+        line = self.assert_and_get_line((MPIEXEC, "--oversubscribe", "--bind-to", "none", "-n", str(ranks)))
+        self.assertIn("%d ranks on %d core" % (ranks, cores), line)
+        self.assertIn("1 thread per rank", line)
+        self.assertEqual(alone.rsplit(";", 1)[1], line.rsplit(";", 1)[1], "the same instructions")
+        names = [name for name in reference if name.endswith(".safetensors")]
+        self.assertTrue(names)
+        shared = tree(self.path("out"))
+        for name in names:
+            self.assertEqual(shared[name], reference[name])
+        manifest = json.loads(shared["moeweld_manifest.json"])
+        self.assertEqual(len(manifest["simd_targets"]), ranks)
+        self.assertEqual(len(set(manifest["simd_targets"])), 1)
+        self.assertIn("OpenBLAS for %s" % manifest["blas_core"], line)
+
+    def more_threads_than_cores_are_warned_of(self):
+        result = self.run_command("merge", "linear.yml", "out", "--threads", "4000")
+        self.assert_ends(result, 0)
+        self.assertIn("--threads 4000 is more than this rank's share of cores", result.stderr)
+
+    def unknown_instructions_are_refused_once_by_all_ranks(self):
+        result = self.run_ranks(2, "merge", "linear.yml", "out", "--simd", "MMX")
+        self.assert_ends(result, 2)
+        self.assertEqual(result.stderr.count("no SIMD target 'MMX'"), 1)
+
+
 class verifying(CliTest):
     def setUp(self):
         super().setUp()
@@ -412,7 +473,7 @@ class looking(CliTest):
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
 
 
-CLASSES = (arguments, checking, problems, merging, verifying, looking)
+CLASSES = (arguments, checking, problems, merging, node, verifying, looking)
 HELPERS = {name for name in dir(CliTest)}
 
 

@@ -31,8 +31,9 @@ struct Manifest {
   std::string command_line;
   std::uint64_t seed = 0;
   std::vector<std::string> simd_targets;  ///< of each rank, for information: bytes do not depend on them
-  std::string blas_core;                  ///< of OpenBLAS, where router rows come from a forward pass: their last bits depend on it
-  std::vector<std::string> composition;   ///< assemblies: what comes from which model
+  std::string blas_core;  ///< of OpenBLAS on all ranks: last bits of router rows from a forward pass depend on it. Empty if they differ,
+                          ///< which is refused where anything depends on it
+  std::vector<std::string> composition;  ///< assemblies: what comes from which model
   std::vector<ManifestInput> inputs;
   std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md
 };
