@@ -20,7 +20,7 @@ namespace moeweld::merge {
 ///   collect    counts what is above the bracket and lists the keys inside: the k-th is one of them
 ///   histogram  where the bracket holds too many keys to list: counts them in 2^16 equal parts
 /// A sample that misleads costs a pass, never exactness: the counts show that the key is elsewhere, and the bracket moves there. So a large
-/// tensor is read twice, nearly always, however its magnitudes are distributed (docs/decisions/005).
+/// tensor is read twice, nearly always, however its magnitudes are distributed (docs/decisions/007).
 class MagnitudeSelection {
  public:
   /// Place of an element in the order: magnitude bits, hash of the index, high half of the index, from the top.
