@@ -144,9 +144,9 @@ class AssemblyPlanner {
     const std::string name = model::tensor_name(family_, key);
     const bool sparse = layer >= 0 && is_sparse(layer);
     if (row.role == "router") {
-      if (sparse) tensors.push_back({key, router(name, layer, experts_.size() / router_repeat(), 0)});
+      if (sparse) tensors.push_back({key, gate_rows(name, layer, 0, num_router_rows(), router_repeat())});
     } else if (row.role == "shared_expert_gate") {
-      if (sparse && !shared_.empty()) tensors.push_back({key, router(name, layer, 1, config_.experts.size())});
+      if (sparse && !shared_.empty()) tensors.push_back({key, gate_rows(name, layer, num_router_rows(), 1, 1)});
     } else if (is_shared_role(row.role)) {
       if (sparse && !shared_.empty()) {
         tensors.push_back({key, expert_operation(name, *matrix_of(row.role), shared_, *inputs_, layer, base_dtype(), 0, options_.seed)});
@@ -200,17 +200,19 @@ class AssemblyPlanner {
   /// Shards of one copy are chosen together: they have the copy's router row, one after the other.
   std::uint64_t router_repeat() const { return config_.recipe.kind == RecipeKind::kFineGrained ? config_.recipe.shards : 1; }
 
-  /// `num_rows` rows of the gate mode's vectors from row `first_row` on; rows of routers are repeated.
-  Operation router(const std::string& name, int layer, std::uint64_t num_rows, std::uint64_t first_row) {
+  /// Rows of the gate mode that a layer's router is made of; the gate of its shared experts is the row after them.
+  std::uint64_t num_router_rows() const { return experts_.size() / router_repeat(); }
+
+  /// `num_rows` rows of the gate mode's vectors from row `first_row` on, each `repeat_rows` times.
+  Operation gate_rows(const std::string& name, int layer, std::uint64_t first_row, std::uint64_t num_rows, std::uint64_t repeat_rows) {
     const std::uint64_t hidden = hidden_size();
-    const bool is_router = first_row == 0;
     Operation operation;
     operation.name = name;
-    operation.repeat_rows = is_router ? router_repeat() : 1;
-    operation.task.shape = {num_rows * operation.repeat_rows, hidden};
+    operation.repeat_rows = repeat_rows;
+    operation.task.shape = {num_rows * repeat_rows, hidden};
     operation.task.output_dtype = base_dtype();
     if (fills_slot(config_.gate_mode)) {
-      const RouterRows rows{file_, config_, base(), sparse_, experts_.size() / router_repeat(), has_shared_gate(*family_)};
+      const RouterRows rows{file_, config_, base(), sparse_, num_router_rows(), has_shared_gate(*family_)};
       take_slot_rows(rows, models_.storage(), layer, first_row, operation, problems_, plan_);
     } else {
       operation.kind = Operation::Kind::kRandomFill;

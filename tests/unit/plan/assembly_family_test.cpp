@@ -141,6 +141,18 @@ TEST_F(OutputFamily, AQwen2MoeHasOneGateRowAndBiasesAlways) {
   EXPECT_THAT(source_names(own, "model.layers.1.self_attn.k_proj.bias"), ElementsAre("qwen2:model.layers.1.self_attn.k_proj.bias"));
 }
 
+// Shards share their copy's router row; the shared experts have one gate row, however the routed ones came about.
+TEST_F(OutputFamily, AGateOfSharedExpertsIsOneRowWhereARecipeNamesNoExperts) {
+  const MergePlan plan = workshop_.plan(
+      "base_model: $/llama\ngate_mode: random\narchitecture: qwen moe\nrecipe: fine_grained\ncopies: 2\nshards: 2\n" + shared("llama"));
+  const Operation& router = operation_named(plan, "model.layers.1.mlp.gate.weight");
+  EXPECT_EQ(router.task.shape, (Shape{4, kHidden}));
+  EXPECT_EQ(router.repeat_rows, 2U);
+  const Operation& shared_gate = operation_named(plan, "model.layers.1.mlp.shared_expert_gate.weight");
+  EXPECT_EQ(shared_gate.task.shape, (Shape{1, kHidden}));
+  EXPECT_EQ(shared_gate.repeat_rows, 1U);
+}
+
 TEST_F(OutputFamily, OtherLayersKeepTheFfnOfTheBase) {
   const MergePlan plan = this->plan("qwen3", "random", "moe_layers: {every: 2, first: 1}\n");
   EXPECT_THAT(source_names(plan, "model.layers.0.mlp.up_proj.weight"), ElementsAre("qwen3:model.layers.0.mlp.up_proj.weight"));
