@@ -9,6 +9,7 @@
 #include "app/node_agreement.h"
 #include "app/options.h"
 #include "app/run.h"
+#include "app/trace_file.h"
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
 
@@ -53,28 +54,45 @@ std::shared_ptr<Storage> settle_on_node(Peers& peers, Options& options) {
   return make_node_storage(peers, agreement);
 }
 
-int dispatch(Peers& peers, Options options) {
-  const std::shared_ptr<Storage> storage = is_computed_by_all(options.command) ? settle_on_node(peers, options) : make_posix_storage();
+int run_command(Peers& peers, Storage& storage, const Options& options) {
   const bool first = peers.rank() == 0;
   switch (options.command) {
     case Command::kMerge:
-      return run_merge(peers, *storage, options);
+      return run_merge(peers, storage, options);
     case Command::kExtract:
-      return run_extract(peers, *storage, options);
+      return run_extract(peers, storage, options);
     case Command::kVerify:
-      return run_verify(peers, *storage, options);
+      return run_verify(peers, storage, options);
     case Command::kCheck:
-      return run_check(peers, *storage, options);
+      return run_check(peers, storage, options);
     case Command::kPlan:
-      return first ? run_plan(*storage, options) : 0;
+      return first ? run_plan(storage, options) : 0;
     case Command::kInspect:
-      return first ? run_inspect(*storage, options) : 0;
+      return first ? run_inspect(storage, options) : 0;
     case Command::kTokenize:
-      return first ? run_tokenize(*storage, options) : 0;
+      return first ? run_tokenize(storage, options) : 0;
     case Command::kMethods:
       return first ? run_methods() : 0;
   }
   return 1;
+}
+
+int dispatch(Peers& peers, Options options) {
+  if (!is_computed_by_all(options.command)) return run_command(peers, *make_posix_storage(), options);
+  const std::shared_ptr<Storage> storage = settle_on_node(peers, options);
+  TraceFile trace(peers, options.trace_file);
+  try {
+    const int code = run_command(peers, *storage, options);
+    trace.finish(true);
+    return code;
+  } catch (const Error& error) {
+    // The timeline of what failed is the one that is wanted most. All ranks have this Error, unless the transport broke.
+    try {
+      trace.finish(error.code() != ErrorCode::kPeerFailed);
+    } catch (const Error&) {  // the first error is the one to report
+    }
+    throw;
+  }
 }
 
 /// Every rank has the same Error, except for commands that rank 0 runs alone; rank 0 speaks.

@@ -123,6 +123,7 @@ class Parser {
     command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")
         ->check(CLI::IsMember({"auto", "buffered", "direct"}));
     command.add_option("--simd", options_.simd_target, "Vector instructions, such as AVX2; results do not depend on them");
+    command.add_option("--trace", options_.trace_file, "Write a timeline of all ranks' threads to this file, for ui.perfetto.dev");
     command.add_option("--log-format", log_format_, "text or json (default text)")->check(CLI::IsMember({"text", "json"}));
     command.add_flag("-q,--quiet", options_.quiet, "No progress, no summary");
     command.add_flag("-v,--verbose", options_.verbose, "Say more");

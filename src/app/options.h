@@ -40,6 +40,7 @@ struct Options {
   int writes_per_node = 0;
   IoMode io = IoMode::kAuto;
   std::string simd_target;
+  std::string trace_file;                   ///< empty: none
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here
   std::string command_line;
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init: not moeweld's own

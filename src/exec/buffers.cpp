@@ -7,6 +7,7 @@
 #include "exec/view_reader.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/merge/method.h"
 
@@ -145,7 +146,11 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
 
 AlignedBuffer BufferPool::acquire() {
   std::unique_lock lock(mutex_);
-  freed_.wait(lock, [this] { return closed_ || !free_.empty() || allocated_ < max_buffers_; });
+  const auto may_go = [this] { return closed_ || !free_.empty() || allocated_ < max_buffers_; };
+  if (!may_go()) {
+    const trace::Span span(trace::Kind::kWait, "wait for a buffer");
+    freed_.wait(lock, may_go);
+  }
   if (closed_) return {};
   if (!free_.empty()) {
     AlignedBuffer buffer = std::move(free_.back());

@@ -13,6 +13,7 @@
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
 #include "exec/speculation.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
 
@@ -64,6 +65,13 @@ struct RankOutcome {
 template <class Archive>
 void serialize(Archive& archive, RankOutcome& value) {
   archive(value.report, value.simd_target, value.blas_core, value.digests);
+}
+
+/// Shows in a trace.
+template <typename Work>
+auto in_stage(const char* name, Work&& work) {
+  const trace::Span span(trace::Kind::kStage, name);
+  return work();
 }
 
 void finish_quietly(WorldProgress& progress) noexcept {
@@ -121,23 +129,23 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   try {
     RankPipeline pipeline(storage, plan, options, world_progress);
     auto stage = Clock::now();
-    PreparedSlots prepared = prepare_slots(peers, storage, plan, options);
+    PreparedSlots prepared = in_stage("prepare", [&] { return prepare_slots(peers, storage, plan, options); });
     pipeline.slot_rows = std::move(prepared.rows);
     report.warnings = std::move(prepared.warnings);
     report.prepare_seconds = seconds_since(stage);
 
     stage = Clock::now();
-    measure_shared(peers, schedule, pipeline);
+    in_stage("measure shared tensors", [&] { measure_shared(peers, schedule, pipeline); });
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
       const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
       for (const std::uint32_t index : find_speculative(plan, runs, pipeline.sizes)) {
         if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
       }
-      measure_large(find_large(schedule, peers.rank(), pipeline), pipeline);
+      in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
       pipeline.report.measure_seconds = seconds_since(stage);
       stage = Clock::now();
       RankOutcome outcome;
-      outcome.digests = run_main_pass(runs, partial, pipeline);
+      outcome.digests = in_stage("merge", [&] { return run_main_pass(runs, partial, pipeline); });
       pipeline.report.merge_seconds = seconds_since(stage);
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
@@ -163,7 +171,10 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     }
     const std::string blas_core = blas_cores.size() == 1 ? *blas_cores.begin() : prepared.blas_core;
     agree_on(peers, [&] {
-      if (peers.rank() == 0) publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core}, output_directory, options);
+      if (peers.rank() == 0)
+        in_stage("publish", [&] {
+          publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core}, output_directory, options);
+        });
     });
     report.publish_seconds = seconds_since(stage);
   } catch (const Error& error) {

@@ -5,6 +5,7 @@
 
 #include "exec/speculation.h"
 #include "moeweld/base/checked.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld::exec {
 
@@ -27,7 +28,12 @@ struct Range {
 UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
                        const std::set<std::uint32_t>& speculative)
     : plan_(plan), units_(units), files_(files), slots_(slots), speculative_(speculative) {
-  for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) threads_.emplace_back([this] { run(); });
+  for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) {
+    threads_.emplace_back([this, i] {
+      trace::name_thread("reader " + std::to_string(i));
+      run();
+    });
+  }
 }
 
 UnitReader::~UnitReader() {
@@ -43,6 +49,7 @@ UnitReader::~UnitReader() {
 }
 
 LoadedUnit UnitReader::take() {
+  const trace::Span span(trace::Kind::kWait, "wait for input");
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return ready_.contains(num_taken_) || failure_; });
   const auto found = ready_.find(num_taken_);

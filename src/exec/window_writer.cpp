@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "moeweld/base/checked.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld::exec {
 
@@ -23,7 +24,12 @@ WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::s
   }
   if (runs_.empty()) return;
   position_ = runs_.front().begin;
-  for (int i = 0; i < kWriterThreads; ++i) threads_.emplace_back([this] { this->run(); });
+  for (int i = 0; i < kWriterThreads; ++i) {
+    threads_.emplace_back([this, i] {
+      trace::name_thread("writer " + std::to_string(i));
+      this->run();
+    });
+  }
 }
 
 WindowWriter::~WindowWriter() {
@@ -107,6 +113,7 @@ void WindowWriter::finish() {
     stop_ = true;
   }
   changed_.notify_all();
+  const trace::Span span(trace::Kind::kWait, "wait for writers");
   const auto start = std::chrono::steady_clock::now();
   for (std::thread& thread : threads_) thread.join();
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -153,8 +160,11 @@ void WindowWriter::write(const Window& window, OpenFiles& files) {
   // Windows start on digest chunks: runs do, and a window is a whole number of them.
   std::vector<Digest>& digests = digests_[window.run].digests;
   const std::uint64_t first_chunk = (window.begin - runs_[window.run].begin) / kDigestChunkBytes;
-  for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
-    digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
+  {
+    const trace::Span span(trace::Kind::kWrite, "digest", window.size);
+    for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
+      digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
+    }
   }
   const std::uint32_t index = runs_[window.run].file;
   std::unique_ptr<OutputFile>& file = files[index];

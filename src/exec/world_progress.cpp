@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "moeweld/base/trace.h"
+
 namespace moeweld::exec {
 
 namespace {
@@ -44,6 +46,7 @@ void WorldProgress::update(std::uint64_t read_bytes, std::uint64_t written_bytes
 void WorldProgress::finish() {
   if (finished_) return;
   finished_ = true;
+  const trace::Span span(trace::Kind::kWait, "wait for other ranks");
   std::exception_ptr failure;
   board_->finish(own_, [&] {
     if (failure) return;

@@ -7,6 +7,7 @@
 #include <exception>
 
 #include "moeweld/base/checked.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/merge/decode.h"
 
 namespace moeweld::infer {
@@ -43,18 +44,22 @@ void ProductLoop::run(std::span<const RowRange> ranges, const std::function<void
       const std::uint64_t end = loaded.rows.end;
       const auto num_tiles = static_cast<std::int64_t>((end - begin + kRowTile - 1) / kRowTile);
       std::exception_ptr failure;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-      for (std::int64_t index = 0; index < num_tiles; ++index) {
-        try {
-          RowRange tile = loaded.rows;
-          tile.begin = begin + static_cast<std::uint64_t>(index) * kRowTile;
-          tile.end = std::min(end, tile.begin + kRowTile);
-          const std::byte* first = loaded.first + (tile.begin - begin) * tile.weight.row_bytes();
-          const std::byte* second = loaded.second == nullptr ? nullptr : loaded.second + (tile.begin - begin) * tile.second.row_bytes();
-          use(tile, first, second, scratch_[static_cast<std::size_t>(omp_get_thread_num())]);
-        } catch (...) {
+#pragma omp parallel num_threads(threads_)
+      {
+        const trace::Span span(trace::Kind::kCombine, "multiply");
+#pragma omp for schedule(dynamic, 1) nowait
+        for (std::int64_t index = 0; index < num_tiles; ++index) {
+          try {
+            RowRange tile = loaded.rows;
+            tile.begin = begin + static_cast<std::uint64_t>(index) * kRowTile;
+            tile.end = std::min(end, tile.begin + kRowTile);
+            const std::byte* first = loaded.first + (tile.begin - begin) * tile.weight.row_bytes();
+            const std::byte* second = loaded.second == nullptr ? nullptr : loaded.second + (tile.begin - begin) * tile.second.row_bytes();
+            use(tile, first, second, scratch_[static_cast<std::size_t>(omp_get_thread_num())]);
+          } catch (...) {
 #pragma omp critical(moeweld_infer_failure)
-          failure = std::current_exception();
+            failure = std::current_exception();
+          }
         }
       }
       stream_.release(std::move(loaded));

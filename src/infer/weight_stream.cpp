@@ -4,6 +4,7 @@
 
 #include "moeweld/base/checked.h"
 #include "moeweld/base/error.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/infer/forward.h"
 
 namespace moeweld::infer {
@@ -30,7 +31,10 @@ InputFile& ModelFiles::open(std::uint32_t file) {
 }
 
 WeightStream::WeightStream(ModelFiles& files, std::uint64_t buffer_bytes, std::size_t num_buffers)
-    : files_(files), buffer_bytes_(buffer_bytes), num_buffers_(num_buffers), thread_([this] { run(); }) {}
+    : files_(files), buffer_bytes_(buffer_bytes), num_buffers_(num_buffers), thread_([this] {
+        trace::name_thread("weight reader");
+        run();
+      }) {}
 
 WeightStream::~WeightStream() {
   {

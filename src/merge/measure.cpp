@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "moeweld/base/error.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld::merge {
 
@@ -72,6 +73,7 @@ void measure_blocks(const MethodRow& method, const Task& task, const Decisions& 
   std::mutex merging;
 #pragma omp parallel if (blocks > 1)
   {
+    const trace::Span span(trace::Kind::kCombine, "measure");
     std::vector<std::uint64_t>* counts = nullptr;
     failure.guard([&] { counts = &scratch_counts(phase.num_counts); });
     std::vector<double> no_sums;
@@ -147,16 +149,20 @@ void for_slices(const Task& task, const Elements& elements, std::byte* output, W
   const std::size_t element_size = size_bytes(task.output_dtype);
   const auto slices = static_cast<std::int64_t>((elements.num_elements + kApplyElements - 1) / kApplyElements);
   FirstException failure;
-#pragma omp parallel for schedule(dynamic) if (slices > 1)
-  for (std::int64_t slice = 0; slice < slices; ++slice) {
-    failure.guard([&] {
-      const std::uint64_t offset = static_cast<std::uint64_t>(slice) * kApplyElements;
-      const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
-      work(Elements{.first_element = elements.first_element + offset,
-                    .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
-                    .inputs = inputs},
-           output + offset * element_size);
-    });
+#pragma omp parallel if (slices > 1)
+  {
+    const trace::Span span(trace::Kind::kCombine, "apply");
+#pragma omp for schedule(dynamic) nowait
+    for (std::int64_t slice = 0; slice < slices; ++slice) {
+      failure.guard([&] {
+        const std::uint64_t offset = static_cast<std::uint64_t>(slice) * kApplyElements;
+        const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
+        work(Elements{.first_element = elements.first_element + offset,
+                      .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
+                      .inputs = inputs},
+             output + offset * element_size);
+      });
+    }
   }
   failure.rethrow_if_any();
 }

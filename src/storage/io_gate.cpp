@@ -11,6 +11,7 @@
 #include <new>
 
 #include "moeweld/base/archive.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld {
 namespace {
@@ -21,6 +22,8 @@ constexpr std::time_t kPatienceSeconds = 120;
 class SemaphoreGate : public IoGate {
  public:
   bool enter() override {
+    if (sem_trywait(semaphore_) == 0) return true;
+    const trace::Span span(trace::Kind::kWait, "wait for a turn");
     timespec until{};
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += kPatienceSeconds;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "moeweld/base/error.h"
+#include "moeweld/base/trace.h"
 #include "posix_system.h"
 
 namespace moeweld::posix {
@@ -95,6 +96,7 @@ class PosixInputFile final : public InputFile {
     const bool direct = direct_.is_usable() && is_direct_aligned(offset, buffer.data(), buffer.size()) &&
                         (mode_ == IoMode::kDirect || !is_cached(offset, buffer.size()));
     const IoTurn turn(gate_.get());
+    const trace::Span span(trace::Kind::kRead, "read", buffer.size());
     std::size_t done = 0;
     while (done < buffer.size()) {
       // After a short read the rest may be unaligned; the page cache takes it.
@@ -163,6 +165,7 @@ class PosixOutputFile final : public OutputFile {
     }
     const bool direct = is_direct_aligned(offset, bytes.data(), bytes.size());
     const IoTurn turn(gate_.get());
+    const trace::Span span(trace::Kind::kWrite, "write", bytes.size());
     std::size_t done = 0;
     while (done < bytes.size()) {
       const bool use_direct = direct && direct_.is_usable() && done % kDirectAlignment == 0;
@@ -181,7 +184,10 @@ class PosixOutputFile final : public OutputFile {
     }
   }
 
-  void sync() override { posix::sync(buffered_.get(), path_); }
+  void sync() override {
+    const trace::Span span(trace::Kind::kWrite, "sync");
+    posix::sync(buffered_.get(), path_);
+  }
 
  private:
   std::string path_;

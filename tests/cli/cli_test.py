@@ -115,7 +115,7 @@ class arguments(CliTest):
 
     def every_test_is_registered(self):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
-            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|tracing|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
         self.assertEqual(listed, set(all_tests()))
 
 
@@ -392,6 +392,79 @@ class node(CliTest):
         self.assertEqual(result.stderr.count("no SIMD target 'MMX'"), 1)
 
 
+class tracing(CliTest):
+    KINDS = {"stage", "read", "combine", "write", "journal", "wait"}
+
+    def assert_spans(self, name):
+        """{(rank, thread): [spans]} of a trace file, after checks that hold for every one."""
+        with open(self.path(name), encoding="utf-8") as file:
+            trace = json.load(file)
+        self.assertEqual(trace["otherData"]["schema"], "moeweld.trace/1")
+        self.assertEqual(trace["otherData"]["dropped_spans"], 0)
+        rows = {}
+        for event in trace["traceEvents"]:
+            if event["ph"] == "X":
+                self.assertIn(event["cat"], self.KINDS)
+                self.assertGreaterEqual(event["ts"], 0)
+                self.assertGreaterEqual(event["dur"], 0)
+                rows.setdefault((event["pid"], event["tid"]), []).append(event)
+        for row in rows.values():
+            # A viewer draws spans of a row as nested: each is within another or beside it.
+            ends = []
+            for span in sorted(row, key=lambda span: (span["ts"], -span["dur"])):
+                while ends and ends[-1] <= span["ts"] + 0.002:
+                    ends.pop()
+                if ends:
+                    self.assertLessEqual(span["ts"] + span["dur"], ends[-1] + 0.002, span)
+                ends.append(span["ts"] + span["dur"])
+        names = {(event["pid"], event["tid"]): event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+        return trace["otherData"], rows, names
+
+    def every_rank_and_thread_has_its_row(self):
+        self.models("base", "a", "b", hidden=256, intermediate=512, vocab=4000)
+        self.write("ties.yml", TIES)
+        start = time.monotonic()
+        self.assert_ends(self.run_ranks(2, "merge", "ties.yml", "out", "--threads", "2", "--trace", "trace.json"), 0)
+        seconds = time.monotonic() - start
+        about, rows, names = self.assert_spans("trace.json")
+        self.assertEqual(about["ranks"], 2)
+        for rank in (0, 1):
+            kinds = {span["cat"] for (pid, _), row in rows.items() for span in row if pid == rank}
+            self.assertLessEqual({"stage", "read", "combine", "write", "wait"}, kinds)
+            threads = {names[key] for key in rows if key[0] == rank}
+            self.assertLessEqual({"pipeline", "reader 0", "writer 0"}, threads)
+        everything = [span for row in rows.values() for span in row]
+        self.assertLess(max(span["ts"] + span["dur"] for span in everything), seconds * 1e6)
+        written = sum(span.get("args", {}).get("bytes", 0) for span in everything if span["name"] == "write")
+        self.assertEqual(written, sum(len(data) for data in tree(self.path("out")).values()))
+        read = sum(span.get("args", {}).get("bytes", 0) for span in everything if span["name"] == "read")
+        self.assertGreaterEqual(read, sum(os.path.getsize(self.path(name, "model.safetensors")) for name in ("base", "a", "b")) * 0.9)
+
+    def failed_merge_leaves_its_trace(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        with open(self.path("a", "model.safetensors"), "r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\xc0\x7f")  # NaN
+        self.assert_ends(self.run_command("merge", "linear.yml", "out", "--check-finite", "--trace", "trace.json"), 3)
+        self.assertIn("read", {span["cat"] for row in self.assert_spans("trace.json")[1].values() for span in row})
+
+    def unwritable_trace_is_found_before_the_merge(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_ranks(2, "merge", "linear.yml", "out", "--trace", "nowhere/trace.json")
+        self.assert_ends(result, 5)
+        self.assertIn("nowhere/trace.json", result.stderr)
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def forward_pass_is_on_it(self):
+        self.models("model")
+        self.write("ids.txt", "[1, 2, 3]\n")
+        self.assert_ends(self.run_command("check", "model", "--token-ids", "ids.txt", "--trace", "trace.json"), 0)
+        names = {span["name"] for row in self.assert_spans("trace.json")[1].values() for span in row}
+        self.assertLessEqual({"multiply", "read"}, names)
+
+
 class verifying(CliTest):
     def setUp(self):
         super().setUp()
@@ -473,7 +546,7 @@ class looking(CliTest):
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
 
 
-CLASSES = (arguments, checking, problems, merging, node, verifying, looking)
+CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, looking)
 HELPERS = {name for name in dir(CliTest)}
 
 
