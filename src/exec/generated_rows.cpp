@@ -16,24 +16,11 @@ using plan::Operation;
 /// Elements converted at a time.
 constexpr std::uint64_t kGeneratedElements = 1 << 15;
 
-void fill_random(const plan::MergePlan& plan, const Operation& operation, std::uint64_t first, std::span<double> values) {
-  const RandomStream stream{plan.seed, operation.fill.stream};
-  first += operation.fill.first_index;
-  if (operation.fill.distribution == Operation::RandomFill::Distribution::kNormal) {
-    fill_normal(stream, first, values);
-    for (double& value : values) value *= operation.fill.scale;
-  } else {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      values[i] = (2.0 * static_cast<double>(uniform(stream, first + i)) - 1.0) * operation.fill.scale;
-    }
-  }
-}
-
 /// Made elements from `first` on, before rows are repeated.
 void fill(const plan::MergePlan& plan, const Operation& operation, const std::vector<std::vector<double>>& slot_rows, std::uint64_t first,
           std::span<double> values) {
   if (operation.kind == Operation::Kind::kRandomFill) {
-    fill_random(plan, operation, first, values);
+    fill_random(plan.seed, operation, first, values);
   } else if (operation.kind == Operation::Kind::kConstant) {
     std::fill(values.begin(), values.end(), operation.constant);
   } else {
@@ -45,6 +32,19 @@ void fill(const plan::MergePlan& plan, const Operation& operation, const std::ve
 }
 
 }  // namespace
+
+void fill_random(std::uint64_t seed, const Operation& operation, std::uint64_t first, std::span<double> values) {
+  const RandomStream stream{seed, operation.fill.stream};
+  first += operation.fill.first_index;
+  if (operation.fill.distribution == Operation::RandomFill::Distribution::kNormal) {
+    fill_normal(stream, first, values);
+    for (double& value : values) value *= operation.fill.scale;
+  } else {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = (2.0 * static_cast<double>(uniform(stream, first + i)) - 1.0) * operation.fill.scale;
+    }
+  }
+}
 
 void generate_rows(const plan::MergePlan& plan, const Operation& operation, const std::vector<std::vector<double>>& slot_rows,
                    const merge::Elements& elements, std::byte* target) {

@@ -15,4 +15,7 @@ namespace moeweld::exec {
 void generate_rows(const plan::MergePlan& plan, const plan::Operation& operation, const std::vector<std::vector<double>>& slot_rows,
                    const merge::Elements& elements, std::byte* target);
 
+/// Random numbers of a kRandomFill operation from element `first` on, before rows are repeated.
+void fill_random(std::uint64_t seed, const plan::Operation& operation, std::uint64_t first, std::span<double> values);
+
 }  // namespace moeweld::exec

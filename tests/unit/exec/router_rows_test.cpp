@@ -8,6 +8,7 @@
 #include "exec/orthogonal_rows.h"
 #include "exec/prepare.h"
 #include "exec/router_condition.h"
+#include "moeweld/base/random.h"
 #include "unit/expect_error.h"
 #include "unit/infer/small_model.h"
 
@@ -198,6 +199,58 @@ TEST(DegenerateLayers, AreNamedAndASharedGateIsNoPartOfARouter) {
   EXPECT_NE(degenerate_layers(slot, rows, 1)->find("layer 6 are degenerate"), std::string::npos);
   std::copy(good.begin(), good.end(), rows.begin() + 12);
   EXPECT_EQ(degenerate_layers(slot, rows, 1), std::nullopt);
+}
+
+/// A router of random rows in each of `layers`, as the planner writes it, and one row for a gate of shared experts.
+plan::MergePlan random_routers(std::uint64_t num_experts, std::uint64_t width, const std::vector<int>& layers, std::uint64_t repeat = 1) {
+  plan::MergePlan plan;
+  plan.seed = 11;
+  for (const int layer : layers) {
+    for (const char* which : {"gate", "shared_expert_gate"}) {
+      plan::Operation operation;
+      operation.kind = plan::Operation::Kind::kRandomFill;
+      operation.name = "model.layers." + std::to_string(layer) + ".mlp." + which + ".weight";
+      operation.repeat_rows = which == std::string("gate") ? repeat : 1;
+      operation.task.shape = {which == std::string("gate") ? num_experts * repeat : 1, width};
+      operation.fill.stream = stream_id(operation.name);
+      plan.operations.push_back(operation);
+    }
+  }
+  return plan;
+}
+
+std::vector<double> rows_of(const plan::MergePlan& plan, const plan::Operation& operation) {
+  std::vector<double> rows(operation.task.shape[0] / operation.repeat_rows * operation.task.shape[1]);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = normal({plan.seed, operation.fill.stream}, i);
+  return rows;
+}
+
+TEST(DegenerateRandomRouters, AreThoseWhoseRowsHaveALargeConditionNumber) {
+  // Of eight rows of twelve numbers some are on either side of the border: singular values lie about between sqrt(12) -+ sqrt(8).
+  const plan::MergePlan plan = random_routers(8, 12, {0, 1, 2, 3, 4, 5, 6, 7}, 3);
+  std::vector<int> expected;
+  for (std::size_t i = 0; i < plan.operations.size(); i += 2) {
+    if (condition_number(rows_of(plan, plan.operations[i]), 8) > 5) expected.push_back(static_cast<int>(i / 2));
+  }
+  ASSERT_GT(expected.size(), 1U);
+  ASSERT_LT(expected.size(), 8U);
+  std::string list;
+  for (const int layer : expected) list += (list.empty() ? "" : ", ") + std::to_string(layer);
+  for (const int ranks : {1, 3}) {
+    run_thread_peers(ranks, [&](Peers& peers) {
+      const auto warning = degenerate_random_routers(peers, plan, 2);
+      ASSERT_TRUE(warning.has_value());
+      EXPECT_NE(warning->find("routers of layers " + list + " are degenerate (condition number above 5)"), std::string::npos) << *warning;
+      EXPECT_NE(warning->find("8 experts"), std::string::npos);
+    });
+  }
+}
+
+TEST(DegenerateRandomRouters, NoneWhereRowsAreLongAndAllWhereTheyAreTooMany) {
+  const auto alone = make_single_peer();
+  EXPECT_EQ(degenerate_random_routers(*alone, random_routers(8, 1500, {0, 1}), 2), std::nullopt);
+  EXPECT_NE(degenerate_random_routers(*alone, random_routers(8, 7, {0, 1}), 2)->find("of all layers"), std::string::npos);
+  EXPECT_EQ(degenerate_random_routers(*alone, plan::MergePlan(), 2), std::nullopt);
 }
 
 }  // namespace
