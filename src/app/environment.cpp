@@ -13,7 +13,8 @@ namespace moeweld::app {
 void settle_environment(char** argv) {
   constexpr const char* kSettled = "MOEWELD_ENVIRONMENT_SETTLED";
   if (std::getenv(kSettled) != nullptr) return;
-  const std::string core = std::getenv("OPENBLAS_CORETYPE") == nullptr ? infer::better_blas_core() : "";
+  const std::string core =
+      std::getenv("OPENBLAS_CORETYPE") == nullptr ? infer::better_blas_core(infer::blas_core(), infer::processor_vector_level()) : "";
   const char* blas_threads = std::getenv("OPENBLAS_NUM_THREADS");
   if (std::getenv("OMP_WAIT_POLICY") != nullptr && blas_threads != nullptr && std::string(blas_threads) == "1" && core.empty()) return;
   setenv(kSettled, "1", 1);

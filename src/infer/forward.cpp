@@ -107,9 +107,9 @@ ForwardReport forward(Peers& peers, Storage& storage, const model::Transformer& 
                       const ForwardOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   openblas_set_num_threads(1);
-  agree_on_blas_core(peers);
   ForwardReport report;
   report.blas_core = blas_core();
+  agree_on_blas_core(peers, report.blas_core);
   std::vector<Batch> batches;
   check_sequences(model, sequences);
   batches = make_batches(peers, model, sequences, options);

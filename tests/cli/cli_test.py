@@ -6,6 +6,7 @@ cli_test.py [class.method...]     MOEWELD names the binary, MPIEXEC the launcher
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -151,6 +152,24 @@ class checking(CliTest):
         result = self.run_command("check", "model", "--token-ids", "ids.txt")
         self.assert_ends(result, 3)
         self.assertIn("token id 123456789", result.stderr)
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "these cores are x86-64's")
+    def unlike_blas_cores_are_refused_once(self):
+        self.models("model")
+        self.write("ids.txt", "[1, 2, 3]\n")
+        arguments = ("check", "model", "--token-ids", "ids.txt", "--json")
+
+        def run_on(first, second):
+            rank = lambda core: ("-n", "1", "env", "OPENBLAS_CORETYPE=" + core)
+            return self.run_command(*arguments, launcher=(MPIEXEC, "--oversubscribe", *rank(first), MOEWELD, *arguments, ":", *rank(second)))
+
+        same = run_on("Nehalem", "Nehalem")
+        self.assert_ends(same, 0)
+        self.assertEqual(json.loads(same.stdout)["blas_core"], "Nehalem")
+        unlike = run_on("Nehalem", "Prescott")
+        self.assertNotEqual(unlike.returncode, 0)
+        self.assertEqual(unlike.stderr.count("rank 0 runs OpenBLAS for Nehalem and rank 1 for Prescott"), 1, unlike.stderr)
+        self.assertIn("OPENBLAS_CORETYPE", unlike.stderr)
 
     def merge_check_runs_the_result(self):
         self.models("a", "b")
