@@ -34,6 +34,8 @@ const char* verb(Command command) {
       return "list methods";
     case Command::kCheck:
       return "check";
+    case Command::kDiff:
+      return "compare";
   }
   return "run";
 }
@@ -65,6 +67,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return run_verify(peers, storage, options);
     case Command::kCheck:
       return run_check(peers, storage, options);
+    case Command::kDiff:
+      return run_diff(peers, storage, options);
     case Command::kPlan:
       return first ? run_plan(storage, options) : 0;
     case Command::kInspect:

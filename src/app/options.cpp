@@ -19,10 +19,12 @@ Examples:
   mpirun -n 4 moeweld merge configs/ties.yml out/     merge on four (srun does as well)
   moeweld verify out/                                 every byte against the manifest
   moeweld extract mixtral/ expert-3/ --expert 3       one expert as a dense model
+  moeweld diff out/ other/                            which tensors differ, and by how much
   moeweld check out/ --token-ids ids.txt              perplexity and next tokens, computed layer by layer
 
 Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
-7 OUT exists, 8 verification failed, 9 a rank failed, 10 check: logits that are not finite, 75 interrupted: run again.)";
+7 OUT exists, 8 verification failed, 9 a rank failed, 10 check: logits that are not finite,
+11 diff: the models differ, 75 interrupted: run again.)";
 
 /// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
 const std::map<std::string, bool> kWithoutEffect = {{"cuda", false},
@@ -56,6 +58,7 @@ class Parser {
     add_extract();
     add_check();
     add_tokenize();
+    add_diff();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
 
@@ -196,6 +199,15 @@ class Parser {
     command.add_option("FILE", options_.text_file, "UTF-8 text (default: standard input)");
     command.add_flag("--bos", options_.bos, "Begin each list with the beginning-of-sequence token, if there is one");
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+  }
+
+  void add_diff() {
+    CLI::App& command = add("diff", "Compare two models tensor by tensor; ends with 0 if they are equal, with 11 if not", Command::kDiff);
+    command.add_option("A", options_.input, "Directory, or org/name in the hub cache")->required();
+    command.add_option("B", options_.output, "Directory, or org/name in the hub cache")->required();
+    command.add_flag("--json", options_.json, "As JSON, every tensor");
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+    add_common_flags(command);
   }
 
   void add_check() {

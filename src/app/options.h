@@ -11,12 +11,12 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck, kTokenize };
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck, kTokenize, kDiff };
 
 struct Options {
   Command command = Command::kMerge;
-  std::string input;         ///< CONFIG, MODEL or DIR
-  std::string output;        ///< OUT
+  std::string input;         ///< CONFIG, MODEL or DIR; A of diff
+  std::string output;        ///< OUT; B of diff
   bool bos = false;          ///< tokenize --bos
   std::vector<int> experts;  ///< extract --expert
   plan::PlanOptions plan;

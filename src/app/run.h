@@ -21,6 +21,7 @@ int run_inspect(Storage& storage, const Options& options);
 int run_extract(Peers& peers, Storage& storage, const Options& options);
 int run_tokenize(Storage& storage, const Options& options);
 int run_methods();
+int run_diff(Peers& peers, Storage& storage, const Options& options);
 int run_check(Peers& peers, Storage& storage, const Options& options);
 
 /// Runs the model in `directory` on the options' text or ids, or without any on a few ids of its own, and says what came out. Returns the

@@ -104,9 +104,9 @@ class arguments(CliTest):
     def help_documents_exit_codes(self):
         result = self.run_command("--help")
         self.assert_ends(result, 0)
-        for command in ("merge", "plan", "verify", "inspect", "extract", "check", "methods"):
+        for command in ("merge", "plan", "verify", "inspect", "extract", "check", "diff", "methods"):
             self.assertIn(command, result.stdout)
-        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "75"):
+        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "75"):
             self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
 
     def version_is_printed(self):
@@ -116,7 +116,11 @@ class arguments(CliTest):
 
     def every_test_is_registered(self):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
+<<<<<<< HEAD
             listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|tracing|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+=======
+            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|verifying|comparing|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
+>>>>>>> a414981 (moeweld diff: two models tensor by tensor, over all ranks, in either layout of experts)
         self.assertEqual(listed, set(all_tests()))
 
 
@@ -522,6 +526,60 @@ class verifying(CliTest):
         self.assertIn("moeweld_manifest.json", result.stderr)
 
 
+class comparing(CliTest):
+    def equal_models_end_with_zero(self):
+        self.models("a")
+        tiny_models.write_model(self.path("same"), seed=0, shards=3)
+        for ranks in (1, 2):
+            result = self.run_ranks(ranks, "diff", "a", "same") if ranks > 1 else self.run_command("diff", "a", "same")
+            self.assert_ends(result, 0)
+            self.assertRegex(result.stdout, r"\Aa and same: 21 of 21 tensors equal \(.* read in .*\)\n\Z")
+
+    def a_changed_element_is_named_with_its_size(self):
+        self.models("a", dtype="float32")
+        shutil.copytree(self.path("a"), self.path("b"))
+        name = "model.layers.1.mlp.up_proj.weight"
+        with open(self.path("b", "model.safetensors"), "r+b") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            begin = 8 + length + json.loads(file.read(length))[name]["data_offsets"][0] + 4 * 5
+            file.seek(begin)
+            before = struct.unpack("<f", file.read(4))[0]
+            file.seek(begin)
+            file.write(struct.pack("<f", before + 2))
+        result = self.run_command("diff", "a", "b")
+        self.assert_ends(result, 11)
+        self.assertRegex(result.stdout, r"(?m)^%s  1 of \d+ elements, at most by [12]\.?\d*, cosine 0\.\d+$" % re.escape(name))
+        self.assertIn("20 of 21 tensors equal", result.stdout)
+        both = []
+        for ranks in (1, 2):
+            result = self.run_ranks(ranks, "diff", "a", "b", "--json")
+            self.assert_ends(result, 11)
+            both.append(json.loads(result.stdout))
+            both[-1].pop("seconds")
+        self.assertEqual(both[0], both[1])
+        self.assertFalse(both[0]["equal"])
+        changed = [tensor for tensor in both[0]["tensors"] if not tensor["equal"]]
+        self.assertEqual([(tensor["name"], tensor["different_elements"], tensor["max_difference_at"]) for tensor in changed], [(name, 1, 5)])
+        self.assertAlmostEqual(changed[0]["max_difference"], 2, delta=1e-6)
+        self.assertLess(changed[0]["cosine"], 1)
+
+    def experts_of_unlike_layouts_are_the_same(self):
+        for name, fused in (("m", False), ("f", True)):
+            tiny_models.write_model(self.path(name), family="mixtral", experts=4, fused=fused)
+        before = self.run_command("diff", "m", "m")
+        self.assert_ends(before, 0)
+        result = self.run_command("diff", "m", "f", "--json")
+        found = json.loads(result.stdout)
+        self.assertEqual((found["only_in_a"], found["only_in_b"]), ([], []))
+        self.assertIn("model.layers.0.block_sparse_moe.experts.3.w2.weight", {tensor["name"] for tensor in found["tensors"]})
+
+    def a_missing_model_is_an_error(self):
+        self.models("a")
+        result = self.run_command("diff", "a", "nowhere")
+        self.assert_ends(result, 3)
+        self.assertIn("nowhere", result.stderr)
+
+
 class looking(CliTest):
     def inspect_json_describes_a_mixtral(self):
         for name, fused, layout in (("m", False, "per_expert"), ("f", True, "fused")):
@@ -565,7 +623,11 @@ class looking(CliTest):
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
 
 
+<<<<<<< HEAD
 CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, looking)
+=======
+CLASSES = (arguments, checking, problems, merging, node, verifying, comparing, looking)
+>>>>>>> a414981 (moeweld diff: two models tensor by tensor, over all ranks, in either layout of experts)
 HELPERS = {name for name in dir(CliTest)}
 
 
