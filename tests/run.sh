@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test. Ends with one line: N passed, N failed[, N skipped].
 #   bash tests/run.sh                    everything
-#   bash tests/run.sh --only LABEL       one of: style tidy unit mpi cli install docs interop sanitize thread fuzz quickstart (repeatable)
+#   bash tests/run.sh --only LABEL       one of: style tidy unit mpi cli cluster install docs interop sanitize thread fuzz quickstart (repeatable)
 #   bash tests/run.sh --no-interop       leaves out the comparison with mergekit and transformers, and says so
 #   bash tests/run.sh --vllm             also asks vLLM, which takes minutes more
 # MOEWELD_VENV_DIR   where the interop tests keep their virtual environments (default ~/.cache/moeweld/venv); reused between runs
@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
     *) echo "tests/run.sh: unknown option '$1'; there are --only LABEL, --no-interop and --vllm." >&2; exit 2 ;;
   esac
 done
-known="style tidy unit mpi cli install docs interop sanitize thread fuzz quickstart"
+known="style tidy unit mpi cli cluster install docs interop sanitize thread fuzz quickstart"
 for label in ${only[@]+"${only[@]}"}; do
   case " $known " in *" $label "*) ;; *) echo "tests/run.sh: unknown label '$label'; there are: $known." >&2; exit 2 ;; esac
 done
@@ -102,13 +102,22 @@ need_ci() {
   configure_and_build ci "" || return 1
   have_ci=yes
 }
-for label in unit mpi cli install; do
+for label in unit mpi cli cluster install; do
   wanted "$label" || continue
+  if [ "$label" = cluster ]; then
+    reason="$(bash tests/cluster/local_slurm.sh missing)"
+    if [ -n "$reason" ]; then
+      say "NOT RUN: cluster: $reason: no batch script was run by SLURM"
+      skipped=$((skipped + 1))
+      continue
+    fi
+  fi
   if ! need_ci; then count "build ci ($label)" 1; break; fi
   say "Tests: $label"
-  # MPI tests use all cores by themselves.
+  # MPI tests use all cores by themselves; jobs of a cluster wait for each other.
   parallel="$jobs"
   [ "$label" = mpi ] && parallel=1
+  [ "$label" = cluster ] && parallel=2
   run_ctest "$label" "$build/ci" -L "^$label\$" -j "$parallel"
 done
 

@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""The batch scripts of jobs/ on a real slurmctld and slurmd: a cluster of virtual nodes on this machine (local_slurm.sh).
+
+    cluster_test.py up|down             starts and stops the cluster that the tests of one build directory share
+    cluster_test.py class.method        one test; ends with 77, and says why, where there can be no cluster
+
+MOEWELD names the binary, CLUSTER_STATE a file that holds where the cluster is. Standard library only.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
+import tiny_models  # noqa: E402
+
+MOEWELD = os.path.abspath(os.environ.get("MOEWELD", "moeweld"))
+STATE = os.environ.get("CLUSTER_STATE", "")
+SKIPPED = 77
+NODES = 3
+# Nodes claim more cores than there are, so that the scripts run with the resources they ask for.
+CORES_PER_NODE = 32
+# Whatever becomes of the test run, the cluster goes away.
+LONGEST_LIFE_SECONDS = 1200
+JOB_SECONDS = 60
+
+TIES = """models:
+  - model: a
+    parameters: {density: 0.5, weight: 0.5}
+  - model: b
+    parameters: {density: %s, weight: 0.5}
+base_model: base
+merge_method: ties
+dtype: bfloat16
+"""
+MIXTURE = """base_model: base
+gate_mode: hidden
+dtype: bfloat16
+experts:
+  - {source_model: a, positive_token_ids: [[1, 2, 3]]}
+  - {source_model: b, positive_token_ids: [[4, 5]]}
+"""
+
+
+def local_slurm(directory, *arguments):
+    environment = {**os.environ, "LOCAL_SLURM_DIR": directory, "LOCAL_SLURM_CPUS": str(CORES_PER_NODE)}
+    return subprocess.run([os.path.join(HERE, "local_slurm.sh"), *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def up():
+    reason = local_slurm("/nowhere", "missing").stdout.strip()
+    if reason:
+        print("SKIPPED: no virtual cluster: " + reason)
+        return SKIPPED
+    directory = tempfile.mkdtemp(prefix="moeweld-slurm-")
+    result = local_slurm(directory, "up", str(NODES))
+    if result.returncode != 0:
+        print(result.stdout + result.stderr)
+        return 1
+    keeper = subprocess.Popen(["bash", "-c", "sleep %d; exec %s down" % (LONGEST_LIFE_SECONDS, shlex.quote(os.path.join(HERE, "local_slurm.sh")))],
+                              env={**os.environ, "LOCAL_SLURM_DIR": directory}, start_new_session=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    variables = dict(line.split("=", 1) for line in shlex.split(result.stdout.replace("export ", " ")) if "=" in line)
+    with open(STATE, "w", encoding="utf-8") as file:
+        json.dump({"directory": directory, "environment": variables, "keeper": keeper.pid}, file)
+    return 0
+
+
+def down():
+    if not os.path.exists(STATE):
+        return 0
+    with open(STATE, encoding="utf-8") as file:
+        state = json.load(file)
+    os.remove(STATE)
+    try:
+        os.killpg(state["keeper"], signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    result = local_slurm(state["directory"], "down")
+    shutil.rmtree(state["directory"], ignore_errors=True)
+    print(result.stdout + result.stderr)
+    return result.returncode
+
+
+def tree(directory):
+    """{relative path: bytes} of everything below a directory."""
+    result = {}
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(parent, name)
+            with open(path, "rb") as file:
+                result[os.path.relpath(path, directory)] = file.read()
+    return result
+
+
+class ClusterTest(unittest.TestCase):
+    def setUp(self):
+        with open(STATE, encoding="utf-8") as file:
+            state = json.load(file)
+        self.cluster = state["directory"]
+        self.directory = tempfile.mkdtemp(prefix="moeweld_cluster_")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        slurm = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "OMPI_"))}
+        self.environment = {**slurm, **state["environment"], "MOEWELD": MOEWELD, "MOEWELD_HOME": ROOT}
+
+    def path(self, *parts):
+        return os.path.join(self.directory, *parts)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def read(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return file.read()
+
+    def call(self, *command, check=True, **variables):
+        result = subprocess.run(command, cwd=self.directory, env={**self.environment, **variables}, capture_output=True, text=True, timeout=JOB_SECONDS)
+        if check:
+            self.assertEqual(result.returncode, 0, "%s\n%s%s" % (command, result.stdout, result.stderr))
+        return result.stdout
+
+    def models(self, *names, **options):
+        for seed, name in enumerate(names):
+            tiny_models.write_model(self.path(name), seed=seed, **options)
+
+    def stand_in(self):
+        """What replaces moeweld in this test."""
+        self.environment.update(MOEWELD=os.path.join(HERE, "stand_in.sh"), STAND_IN_LOG=self.path("log"))
+        self.write("log", "")
+
+    def submit(self, script, *arguments, options=(), **variables):
+        return self.call("sbatch", "--parsable", "--output=job-%j.out", *options, os.path.join(ROOT, "jobs", script), *arguments, **variables).strip()
+
+    def fields(self, job):
+        """What SLURM says of a job, also of one that has ended."""
+        text = self.call("scontrol", "--oneliner", "show", "job", job, check=False)
+        return dict(re.findall(r"(\w+)=(\S*)", text.splitlines()[0] if text else ""))
+
+    def wait_for(self, condition, what, seconds=JOB_SECONDS):
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                logs = "\n".join("%s:\n%s" % (name, self.read(name)) for name in sorted(os.listdir(self.directory)) if name.endswith((".out", "log")))
+                self.fail("%s took more than %d s\n%s\n%s" % (what, seconds, self.call("squeue", "-l"), logs))
+            time.sleep(0.2)
+
+    def assert_job_ends(self, job, state="COMPLETED", seconds=JOB_SECONDS):
+        ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+        self.wait_for(lambda: self.fields(job).get("JobState") in ended, "job " + job, seconds)
+        output = self.path("job-%s.out" % job)
+        said = self.read(output) if os.path.exists(output) else ""
+        self.assertEqual(self.fields(job)["JobState"], state, said)
+        return said
+
+    def assert_same_weights(self, out, reference):
+        weights = {name: data for name, data in tree(self.path(reference)).items() if name.endswith(".safetensors")}
+        self.assertTrue(weights)
+        self.assertEqual({name: data for name, data in tree(self.path(out)).items() if name.endswith(".safetensors")}, weights)
+        self.call(MOEWELD, "verify", out)
+
+
+class scripts(ClusterTest):
+    """As they are, on the resources they ask for."""
+
+    def merge_with(self, launcher):
+        self.models("base", "a", "b", hidden=128, intermediate=256, vocab=4000)
+        self.write("ties.yml", TIES % 0.5)
+        self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
+        said = self.assert_job_ends(self.submit("merge.sbatch", "ties.yml", "out", "-v", MOEWELD_LAUNCHER=launcher))
+        self.assertEqual(said.count("verify with: moeweld verify out"), 1, said)
+        self.assertIn("per rank (8)", said)
+        self.assertIn("node of rank 0: 4 ranks on ", said)
+        self.assert_same_weights("out", "reference")
+
+    def merge_by_srun(self):
+        self.merge_with("srun")
+
+    def merge_by_mpirun(self):
+        self.merge_with("mpirun")
+
+    def mixture_is_assembled_and_run_on_a_text(self):
+        self.models("base", "a", "b", vocab=300)
+        shutil.copy(os.path.join(ROOT, "tests", "fuzz", "corpus", "tokenizer_json", "byte_level.json"), self.path("base", "tokenizer.json"))
+        for name in ("tokenizer_config.json", "special_tokens_map.json"):  # of another vocabulary
+            os.remove(self.path("base", name))
+        self.write("moe.yml", MIXTURE)
+        self.write("text.txt", "ab ab\n")
+        self.call(MOEWELD, "merge", "moe.yml", "reference", "-q")
+        said = self.assert_job_ends(self.submit("moe.sbatch", "moe.yml", "out", "text.txt"))
+        self.assertRegex(said, r"(?m)^logits +all finite$")
+        self.assertRegex(said, r"(?m)^perplexity ")
+        self.assert_same_weights("out", "reference")
+
+    def sweep_merges_each_value(self):
+        self.models("base", "a", "b")
+        self.write("sweep.yml", TIES % "@VALUE@")
+        job = self.submit("sweep.sbatch", "sweep.yml", "out", "0.25", "0.75", options=("--array=0-1",))
+        self.wait_for(lambda: os.path.isdir(self.path("out", "0.25")) and os.path.isdir(self.path("out", "0.75")), "array " + job)
+        for value in ("0.25", "0.75"):
+            self.write("one.yml", TIES % value)
+            self.call(MOEWELD, "merge", "one.yml", "reference", "-q", "--force")
+            self.assert_same_weights(os.path.join("out", value), "reference")
+
+    def scaling_gives_a_table(self):
+        self.models("base", "a", "b")
+        self.write("ties.yml", TIES % 0.5)
+        said = self.assert_job_ends(self.submit("scaling.sbatch", "ties.yml", "out", options=("--nodes=3", "--ntasks-per-node=1"), REPEATS="2"))
+        table = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line.startswith("| ")][1:]
+        self.assertEqual([row[:3] for row in table], [["1", "1", "2"], ["2", "2", "2"], ["3", "3", "2"]], said)
+        self.assertEqual(table[0][6:], ["1.00", "1.00"])
+        with open(self.path("out.scaling.jsonl"), encoding="utf-8") as file:
+            runs = [json.loads(line) for line in file]
+        self.assertEqual([(run["nodes"], len(run["ranks"])) for run in runs], [(1, 1), (1, 1), (2, 2), (2, 2), (3, 3), (3, 3)])
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def mistake_in_the_configuration_is_no_reason_to_come_back(self):
+        self.write("wrong.yml", "merge_method: linear\n")
+        for script in ("merge.sbatch", "resume-chain.sbatch"):
+            job = self.submit(script, "wrong.yml", "out")
+            said = self.assert_job_ends(job, "FAILED")
+            self.assertIn("wrong.yml", said)
+            self.assertEqual(self.fields(job)["ExitCode"], "3:0")
+            self.assertEqual(self.fields(job)["Restarts"], "0")
+        self.wait_for(lambda: not self.call("squeue", "-h", "--name=moeweld-chain"), "the end of the chain")
+
+
+class signals(ClusterTest):
+    """What the scripts do with signals and exit codes, shown by a program that only waits for them."""
+    SMALL = ("--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1")
+
+    def begin(self, script, launcher="srun"):
+        self.stand_in()
+        job = self.submit(script, "config.yml", "out", options=self.SMALL, MOEWELD_LAUNCHER=launcher)
+        self.wait_for(lambda: self.read("log").count(" waits") == 4, "the beginning of the ranks")
+        return job
+
+    def ranks_that(self, words):
+        return sorted(int(rank) for rank in re.findall(r"rank (\d+) n\d+ %s$" % words, self.read("log"), re.M))
+
+    def comes_back(self, launcher):
+        job = self.begin("merge.sbatch", launcher)
+        self.call("scancel", "--batch", "--signal=USR1", job)
+        said = self.assert_job_ends(job)
+        self.assertEqual(self.ranks_that("USR1"), [0, 1, 2, 3], said)
+        self.assertEqual(self.fields(job)["Restarts"], "1")
+        self.assertEqual(self.ranks_that("done"), [0, 1, 2, 3], said)
+        self.assertTrue(os.path.isdir(self.path("out")))
+
+    def reach_all_ranks_by_srun_and_the_job_comes_back(self):
+        self.comes_back("srun")
+
+    def reach_all_ranks_by_mpirun_and_the_job_comes_back(self):
+        self.comes_back("mpirun")
+
+    def time_limit_sends_them(self):
+        """SLURM sends the signal up to 60 s early, so a minute's limit and a second's notice may mean at once."""
+        self.stand_in()
+        job = self.submit("merge.sbatch", "config.yml", "out", options=(*self.SMALL, "--time=1", "--signal=B:USR1@55"))
+        self.assert_job_ends(job, seconds=90)
+        self.assertEqual(self.ranks_that("USR1"), [0, 1, 2, 3])
+        self.assertEqual(self.fields(job)["Restarts"], "1")
+
+    def cancelled_job_does_not_come_back(self):
+        job = self.begin("merge.sbatch")
+        self.call("scancel", job)
+        self.assert_job_ends(job, "CANCELLED")
+        time.sleep(2)
+        self.assertEqual(self.fields(job)["JobState"], "CANCELLED")
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def chain_continues_and_ends(self):
+        job = self.begin("resume-chain.sbatch")
+        self.call("scancel", "--batch", "--signal=USR1", job)
+        self.assert_job_ends(job, "FAILED")
+        successor = re.search(r"job (\d+) continues", self.read("job-%s.out" % job)).group(1)
+        self.wait_for(lambda: self.fields(successor).get("JobState") == "COMPLETED", "job " + successor)
+        self.assertEqual(self.ranks_that("done"), [0, 1, 2, 3])
+        self.assertTrue(os.path.isdir(self.path("out")))
+        self.wait_for(lambda: not self.call("squeue", "-h", "--name=moeweld-chain"), "the end of the chain")
+
+
+class registration(unittest.TestCase):
+    def every_test_is_registered(self):
+        with open(os.path.join(HERE, "CMakeLists.txt"), encoding="utf-8") as file:
+            listed = re.findall(r"\b(?:registration|scripts|signals)\.\w+", file.read().split("set(cluster_tests")[1].split(")")[0])
+        self.assertEqual(sorted(listed), sorted(all_tests()))
+
+
+CLASSES = (registration, scripts, signals)
+HELPERS = {"merge_with", "begin", "ranks_that", "comes_back"}
+
+
+def all_tests():
+    return ["%s.%s" % (group.__name__, name) for group in CLASSES for name in vars(group)
+            if not name.startswith("_") and name not in HELPERS and callable(vars(group)[name])]
+
+
+def main():
+    if sys.argv[1:] in (["up"], ["down"]):
+        return {"up": up, "down": down}[sys.argv[1]]()
+    if not os.path.exists(STATE):
+        print("SKIPPED: there is no virtual cluster")
+        return SKIPPED
+    chosen = sys.argv[1:] or all_tests()
+    groups = {group.__name__: group for group in CLASSES}
+    suite = unittest.TestSuite(groups[name.split(".")[0]](name.split(".")[1]) for name in chosen)
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    return 0 if result.wasSuccessful() and result.testsRun == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
