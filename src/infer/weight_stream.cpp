@@ -54,7 +54,7 @@ void WeightStream::push(RowRange range) {
   if (range.begin == range.end) return;
   {
     const std::lock_guard lock(mutex_);
-    wanted_.push_back(std::move(range));
+    wanted_.push_back(range);
   }
   changed_.notify_all();
 }

@@ -314,7 +314,8 @@ void MagnitudeSelection::measure(const Decisions& decisions, const Elements& blo
   for (const auto& [is_sampler, index] : order) {
     Counter& counter = is_sampler ? samplers[index] : scanners[index];
     if (counter.mode() == Mode::kHistogram) continue;
-    sums.push_back(static_cast<double>(counter.list().size() / 2));
+    const std::size_t num_entries = counter.list().size() / 2;
+    sums.push_back(static_cast<double>(num_entries));
     sums.insert(sums.end(), counter.list().begin(), counter.list().end());
   }
 }
