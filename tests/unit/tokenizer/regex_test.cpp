@@ -91,6 +91,20 @@ TEST(Regex, ClassesNestAndIntersect) {
   EXPECT_EQ(matches(R"(\v)", "\x0b\n"), Strings{"\x0b"});
 }
 
+// Llama 3's pre-tokenizer, alternative by alternative: contractions in any case, letters with one character before them, up to three
+// digits, punctuation with a space before it and line ends behind it, line ends, white space but for its last character, white space.
+TEST(Regex, APublishedPatternCutsAsItReads) {
+  const char* const llama3 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  EXPECT_EQ(matches(llama3, "I'LL pay $12345,\n\n  now.  "),
+            (Strings{"I", "'LL", " pay", " $", "123", "45", ",\n\n", " ", " now", ".", "  "}));
+  EXPECT_EQ(matches(llama3, "a\t\tb \n c"), (Strings{"a", "\t", "\tb", " \n", " c"}));
+}
+
+TEST(Regex, WhatMeansTheSameInBothIsLeftAsItIs) {
+  for (const char* regex : {"abc", "a|b", "(?:ab)?c", "a*?", "(?=a)b", "(?<!a)b"}) EXPECT_EQ(translate_regex(regex), regex);
+}
+
 TEST(Regex, EmptyMatchesDoNotFollowAMatch) {
   const auto cut = Pattern(Regex("x*")).cut("axxb");
   std::vector<std::pair<std::size_t, std::size_t>> found;
