@@ -116,13 +116,9 @@ class arguments(CliTest):
 
     def every_test_is_registered(self):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "CMakeLists.txt"), encoding="utf-8") as file:
-<<<<<<< HEAD
-            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|tracing|verifying|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
-=======
-            listed = set(re.findall(r"\b(?:arguments|checking|problems|merging|node|verifying|comparing|looking)\.\w+", file.read().split("set(cli_tests")[1].split(")")[0]))
->>>>>>> a414981 (moeweld diff: two models tensor by tensor, over all ranks, in either layout of experts)
+            text = file.read().split("set(cli_tests")[1].split(")")[0]
+        listed = {word for word in text.split() if "." in word}
         self.assertEqual(listed, set(all_tests()))
-
 
     def check_takes_one_input(self):
         for flags in ((), ("--text", "a", "--token-ids", "b")):
@@ -623,11 +619,69 @@ class looking(CliTest):
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
 
 
-<<<<<<< HEAD
-CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, looking)
-=======
-CLASSES = (arguments, checking, problems, merging, node, verifying, comparing, looking)
->>>>>>> a414981 (moeweld diff: two models tensor by tensor, over all ranks, in either layout of experts)
+class tokenizing(CliTest):
+    """A vocabulary of letters: a is 0, b is 1, "ab" is 2, <s> is 3 and begins sequences."""
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("model"))
+        token = {"id": 3, "content": "<s>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        self._write_json("model/tokenizer.json", {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": [token], "normalizer": None, "pre_tokenizer": None,
+            "post_processor": None, "decoder": None,
+            "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "<s>": 3}, "merges": ["a b"]}})
+        self._write_json("model/tokenizer_config.json", {"bos_token": "<s>"})
+
+    def _write_json(self, name, value):
+        tiny_models.write_json(self.path(name), value)
+
+    def _tokenize(self, *arguments, text=b""):
+        return subprocess.run([MOEWELD, "tokenize", "model", *arguments], cwd=self.directory, input=text, capture_output=True,
+                              timeout=TIMEOUT_SECONDS)
+
+    def a_file_and_standard_input_give_a_list_a_line(self):
+        text = b"abba\n\na<s>\r"
+        self.write("text.txt", text.decode())
+        for result in (self._tokenize("text.txt"), self._tokenize(text=text)):
+            self.assert_ends(result, 0)
+            self.assertEqual(result.stdout, b"[2, 1, 0]\n[]\n[0, 3]\n")
+        self.assertEqual(self._tokenize("--bos", text=b"a\n\n").stdout, b"[3, 0]\n[3]\n")
+        self.assertEqual(self._tokenize(text=b"").stdout, b"")
+
+    def a_bad_line_is_named_and_those_before_it_are_printed(self):
+        with open(self.path("text.txt"), "wb") as file:
+            file.write(b"ab\na\xff\nb\n")
+        for arguments, text, source in ((("text.txt",), b"", b"text.txt:2: "), ((), b"ab\na\xff\nb\n", b"standard input:2: ")):
+            result = self._tokenize(*arguments, text=text)
+            self.assert_ends(result, 3)
+            self.assertEqual(result.stdout, b"[2]\n")
+            self.assertIn(source, result.stderr)
+            self.assertIn(b"not valid UTF-8 at byte 1", result.stderr)
+        result = self._tokenize("nowhere.txt")
+        self.assert_ends(result, 3)
+        self.assertIn(b"nowhere.txt", result.stderr)
+
+    def a_model_without_tokenizer_and_a_damaged_one_are_named(self):
+        self.write("model/tokenizer.json", "{\"model\": ")
+        result = self._tokenize(text=b"a\n")
+        self.assert_ends(result, 3)
+        self.assertIn(b"model/tokenizer.json", result.stderr)
+        self._write_json("model/tokenizer.json", {"model": {"type": "Unigram", "vocab": []}})
+        result = self._tokenize(text=b"a\n")
+        self.assert_ends(result, 4)
+        self.assertIn(b"Unigram", result.stderr)
+        os.remove(self.path("model/tokenizer.json"))
+        result = self._tokenize(text=b"a\n")
+        self.assert_ends(result, 3)
+        self.assertIn(b"neither tokenizer.json nor tokenizer.model", result.stderr)
+        shutil.rmtree(self.path("model"))
+        result = self._tokenize(text=b"a\n")
+        self.assert_ends(result, 3)
+        self.assertIn(b"'model'", result.stderr)
+        self.assertEqual(result.stdout, b"")
+
+
+CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, comparing, looking, tokenizing)
 HELPERS = {name for name in dir(CliTest)}
 
 
