@@ -167,7 +167,15 @@ class Parser {
     CLI::App& command = add("plan", "Say what a merge would do; touches nothing", Command::kPlan);
     command.add_option("CONFIG", options_.input, "YAML configuration")->required();
     command.add_option("--ranks", options_.ranks, "Number of ranks to plan for (default 1)")->check(CLI::Range(1, 1 << 20));
-    command.add_flag("--json", options_.json, "The whole plan as JSON");
+    CLI::Option* json = command.add_flag("--json", options_.json, "The whole plan as JSON");
+    CLI::Option* sbatch =
+        command.add_flag("--sbatch", options_.sbatch, "The first lines of a batch script for SLURM: nodes, ranks, memory, time")
+            ->excludes(json);
+    command.add_option("--site", options_.site_file, "With --sbatch: what bench/measure_site.py measured (default: stated rates)")
+        ->needs(sbatch);
+    command.add_option("--nodes", options_.nodes, "With --sbatch: number of nodes (default: as many as make sense)")
+        ->needs(sbatch)
+        ->check(CLI::Range(1, 1 << 16));
     add_planning_flags(command);
   }
   void add_verify() {

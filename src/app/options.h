@@ -26,6 +26,9 @@ struct Options {
   std::string text_file;       ///< check --text; FILE of tokenize, empty: standard input
   std::string token_ids_file;  ///< check --token-ids
   bool last_logits = false;    ///< check --last-logits
+  bool sbatch = false;         ///< plan --sbatch
+  std::string site_file;       ///< plan --site
+  int nodes = 0;               ///< plan --nodes; 0: as many as make sense
   int ranks = 0;               ///< plan --ranks; 0: one
   bool json = false;
   bool log_json = false;

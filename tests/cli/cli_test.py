@@ -306,6 +306,32 @@ class merging(CliTest):
         self.assertEqual(plan["ranks"], 3)
         self.assertEqual({operation["name"] for operation in plan["operations"]}, set(tiny_models.read_model(self.path("a"))))
 
+    def plan_sbatch_is_a_header_that_says_its_rates(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        result = self.run_command("plan", "linear.yml", "--sbatch")
+        self.assert_ends(result, 0)
+        self.assertTrue(result.stdout.startswith("#!/bin/bash\n"))
+        self.assertRegex(result.stdout, r"(?m)^# Rates: stated ones")
+        for option in (r"nodes=1", r"ntasks-per-node=\d+", r"cpus-per-task=\d+", r"mem=\d+G", r"time=00:10:00", r"signal=B:USR1@300", "requeue"):
+            self.assertRegex(result.stdout, r"(?m)^#SBATCH --%s$" % option)
+        self.write("site.json", json.dumps({
+            "schema": "moeweld.site/1", "site": "cedar", "measured": "2026-11-26", "cores_per_node": 16, "memory_per_node_bytes": 64e9,
+            "read_bytes_per_second_per_node": 100, "write_bytes_per_second_per_node": 100, "file_system_bytes_per_second": 1e6,
+            "forward_flops_per_second_per_core": 1e9, "combine_bytes_per_second_per_core": {"default": 1e9}}))
+        slow = self.run_command("plan", "linear.yml", "--sbatch", "--site", "site.json", "--nodes", "3")
+        self.assert_ends(slow, 0)
+        self.assertIn("# Rates: measured, site.json (cedar, 2026-11-26)\n", slow.stdout)
+        self.assertIn("#SBATCH --nodes=3\n", slow.stdout)
+        read = sum(len(data) for name in ("a", "b") for _, _, data in tiny_models.read_model(self.path(name)).values())
+        limit = 1.5 * (20 + read / 300) + 300
+        hours, minutes, seconds = map(int, re.search(r"--time=(\d+):(\d+):(\d+)\n", slow.stdout).groups())
+        self.assertEqual(hours * 3600 + minutes * 60 + seconds, -(-limit // 300) * 300)
+        self.write("site.json", "{}")
+        broken = self.run_command("plan", "linear.yml", "--sbatch", "--site", "site.json")
+        self.assert_ends(broken, 3)
+        self.assertIn("site.json: ", broken.stderr)
+
     def json_log_is_one_object_per_line(self):
         self.models("a", "b")
         result = self.merge_linear("--log-format", "json")

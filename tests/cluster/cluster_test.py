@@ -189,6 +189,18 @@ class scripts(ClusterTest):
     def merge_by_mpirun(self):
         self.merge_with("mpirun")
 
+    def header_of_a_plan_runs_the_merge(self):
+        self.models("base", "a", "b")
+        self.write("ties.yml", TIES % 0.5)
+        self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
+        header = self.call(MOEWELD, "plan", "ties.yml", "--sbatch", "--nodes", "2")
+        self.write("mine.sbatch", header + self.call("sed", "/^#/d", os.path.join(ROOT, "jobs", "merge.sbatch")))
+        job = self.call("sbatch", "--parsable", "--output=job-%j.out", "mine.sbatch", "ties.yml", "out").strip()
+        self.assert_job_ends(job)
+        self.assertEqual(self.fields(job)["NumNodes"], "2")
+        self.assertEqual(self.fields(job)["MinMemoryNode"], re.search(r"--mem=(\d+G)", header).group(1))
+        self.assert_same_weights("out", "reference")
+
     def mixture_is_assembled_and_run_on_a_text(self):
         self.models("base", "a", "b", vocab=300)
         shutil.copy(os.path.join(ROOT, "tests", "fuzz", "corpus", "tokenizer_json", "byte_level.json"), self.path("base", "tokenizer.json"))
