@@ -58,14 +58,21 @@ int exit_code(ErrorCode code) {
   return 1;
 }
 
-std::string error_text(const Error& error, std::string_view what, bool writes_output) {
+std::string error_text(const Error& error, std::string_view what, LeftBehind left) {
   const std::size_t count = error.problems().size();
   std::string text =
       "moeweld: cannot " + std::string(what) + ": " + std::to_string(count) + (count == 1 ? " problem" : " problems") + "\n\n";
   for (const Problem& problem : error.problems()) text += wrap(describe(problem));
-  if (writes_output) {
-    text += error.code() == ErrorCode::kOutputExists || error.code() == ErrorCode::kInterrupted ? "\nThe output was not touched.\n"
-                                                                                                : "\nNothing was written.\n";
+  switch (left) {
+    case LeftBehind::kNotAsked:
+      return text;
+    case LeftBehind::kNothing:
+      return text + "\nNothing was written.\n";
+    case LeftBehind::kOutputAsItWas:
+      return text + "\nThe output was not touched.\n";
+    case LeftBehind::kPartial:
+      return text +
+             "\nWhat is done is kept in OUT.partial. Run the command again with --resume to continue, or with --force to begin anew.\n";
   }
   return text;
 }

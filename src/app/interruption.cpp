@@ -29,12 +29,15 @@ void watch_signals() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
 }
 
 void stop_if_interrupted() {
   if (received_signal == 0) return;
-  throw Error(ErrorCode::kInterrupted, "interrupted by " + std::string(received_signal == SIGINT ? "SIGINT" : "SIGTERM") +
-                                           ". Nothing is left behind; run the command again.");
+  const int signal = received_signal;
+  throw Error(ErrorCode::kInterrupted, std::string("interrupted by ") + (signal == SIGINT    ? "SIGINT"
+                                                                         : signal == SIGTERM ? "SIGTERM"
+                                                                                             : "SIGUSR1"));
 }
 
 }  // namespace moeweld::app

@@ -1,5 +1,5 @@
 #pragma once
-/// SIGINT and SIGTERM as a flag that the pipeline looks at.
+/// SIGINT, SIGTERM and SIGUSR1 (a batch system's warning before the time limit) as a flag that the pipeline looks at.
 
 namespace moeweld::app {
 

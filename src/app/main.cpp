@@ -99,12 +99,22 @@ int dispatch(Peers& peers, Options options) {
   }
 }
 
+LeftBehind left_behind(const Error& error, const Options& options) {
+  if (options.command != Command::kMerge && options.command != Command::kExtract) return LeftBehind::kNotAsked;
+  if (error.code() == ErrorCode::kOutputExists) return LeftBehind::kOutputAsItWas;
+  if (!exec::can_be_resumed(error)) return LeftBehind::kNothing;
+  try {
+    return make_posix_storage()->exists(exec::partial_directory(options.output)) ? LeftBehind::kPartial : LeftBehind::kNothing;
+  } catch (const Error&) {
+    return LeftBehind::kNothing;
+  }
+}
+
 /// Every rank has the same Error, except for commands that rank 0 runs alone; rank 0 speaks.
 int report(const Error& error, const Options& options, int rank) {
   if (rank == 0) {
-    const bool writes = options.command == Command::kMerge || options.command == Command::kExtract;
     std::fflush(stdout);
-    fmt::print(stderr, "{}", options.log_json ? error_json(error) : error_text(error, verb(options.command), writes));
+    fmt::print(stderr, "{}", options.log_json ? error_json(error) : error_text(error, verb(options.command), left_behind(error, options)));
     std::fflush(stderr);
   }
   return exit_code(error.code());

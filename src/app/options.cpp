@@ -141,6 +141,11 @@ class Parser {
 
   void add_writing_flags(CLI::App& command) {
     command.add_flag("--force", options_.force, "Replace OUT if it exists");
+    command.add_flag("--resume", options_.resume, "Continue what an interrupted run left in OUT.partial; begin if there is nothing");
+    command
+        .add_option("--journal-interval", options_.journal_interval_seconds,
+                    "Seconds after which written data is made durable and journaled (default 5)")
+        ->check(CLI::Range(0.0, 86400.0));
     command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
   }
 

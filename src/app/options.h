@@ -35,6 +35,8 @@ struct Options {
   bool quiet = false;
   bool verbose = false;
   bool force = false;
+  bool resume = false;
+  double journal_interval_seconds = 5;
   bool check_finite = false;
   bool check = false;  ///< merge --check
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;

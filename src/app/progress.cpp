@@ -155,6 +155,7 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
   if (report.ranks.size() > 1 && slowest > 0)
     text +=
         fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
+  if (report.resumed_bytes != 0) text += "\ncontinued: " + format_bytes(report.resumed_bytes) + " were written before";
   for (const std::string& warning : report.warnings) text += "\nwarning: " + warning;
   return text + "\nverify with: moeweld verify " + output + "\n";
 }
@@ -166,6 +167,7 @@ std::string summary_json(const exec::MergeReport& report, std::size_t num_files,
   json["num_files"] = num_files;
   json["read_bytes"] = report.read_bytes;
   json["written_bytes"] = report.written_bytes;
+  json["resumed_bytes"] = report.resumed_bytes;
   json["seconds"] = report.total_seconds;
   json["prepare_seconds"] = report.prepare_seconds;
   json["warnings"] = report.warnings;
@@ -180,9 +182,21 @@ std::string summary_json(const exec::MergeReport& report, std::size_t num_files,
     entry["merge_seconds"] = rank.merge_seconds;
     entry["read_wait_seconds"] = rank.read_wait_seconds;
     entry["write_wait_seconds"] = rank.write_wait_seconds;
+    entry["journal_seconds"] = rank.journal_seconds;
     entry["peak_memory_bytes"] = rank.peak_memory_bytes;
     json["ranks"].push_back(std::move(entry));
   }
+  return json.dump() + "\n";
+}
+
+std::string already_complete_text(const std::string& output) {
+  return output + " is complete, and made of this configuration and these inputs: nothing is left to do\n";
+}
+
+std::string already_complete_json(const std::string& output) {
+  formats::Json json;
+  json["event"] = "already_complete";
+  json["output"] = output;
   return json.dump() + "\n";
 }
 

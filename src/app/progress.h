@@ -48,6 +48,9 @@ class ProgressPrinter {
 
 /// The lines after a run: files, bytes, seconds, rates, memory, and what to do next.
 std::string summary_text(const exec::MergeReport& report, std::size_t num_files, const std::string& output);
+/// What --resume says of an OUT that is there already.
+std::string already_complete_text(const std::string& output);
+std::string already_complete_json(const std::string& output);
 std::string summary_json(const exec::MergeReport& report, std::size_t num_files, const std::string& output);
 
 }  // namespace moeweld::app

@@ -86,11 +86,18 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   run.threads = options.threads;
   run.io = options.io;
   run.force = options.force;
+  run.resume = options.resume;
+  run.journal_interval = std::chrono::duration<double>(options.journal_interval_seconds);
   run.check_finite = options.check_finite;
   run.write_model_card = options.plan.write_model_card;
   run.version = MOEWELD_VERSION;
   run.command_line = options.command_line;
 
+  if (options.resume && exec::is_published(peers, storage, plan, options.output, run)) {
+    if (peers.rank() == 0 && !options.quiet)
+      fmt::print("{}", options.log_json ? already_complete_json(options.output) : already_complete_text(options.output));
+    return;
+  }
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
   exec::preflight(peers, storage, plan, options.output, run);
   const bool speaks = peers.rank() == 0 && !options.quiet;

@@ -12,40 +12,18 @@
 #include "exec/prepare.h"
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
+#include "exec/restart.h"
 #include "exec/speculation.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
 
-namespace moeweld {
-
-template <class Archive>
-void serialize(Archive& archive, Digest& value) {
-  for (std::uint8_t& byte : value.bytes) archive(byte);
-}
-
-}  // namespace moeweld
-
-namespace moeweld::plan {
-
-template <class Archive>
-void serialize(Archive& archive, FileRun& value) {
-  archive(value.file, value.begin, value.end);
-}
-
-}  // namespace moeweld::plan
-
 namespace moeweld::exec {
-
-template <class Archive>
-void serialize(Archive& archive, RunDigests& value) {
-  archive(value.run, value.digests);
-}
 
 template <class Archive>
 void serialize(Archive& archive, RankReport& value) {
   archive(value.read_bytes, value.written_bytes, value.measure_seconds, value.merge_seconds, value.read_wait_seconds,
-          value.write_wait_seconds, value.peak_memory_bytes);
+          value.write_wait_seconds, value.journal_seconds, value.peak_memory_bytes);
 }
 
 namespace {
@@ -81,17 +59,6 @@ void finish_quietly(WorldProgress& progress) noexcept {
   }
 }
 
-void create_output_files(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial,
-                         const ExecuteOptions& options) {
-  agree_on(peers, [&] {
-    if (peers.rank() != 0) return;
-    if (options.force) storage.remove_all(partial);
-    storage.make_directories(partial);
-    for (const plan::PlannedOutputFile& file : plan.output_files) storage.create_sized(partial + "/" + file.name, file.size_bytes);
-    storage.sync_directory(partial);
-  });
-}
-
 /// An exchange that every rank ends by finishing the progress, however its own part went.
 std::vector<std::vector<std::byte>> exchange_finishing(Peers& peers, WorldProgress& progress,
                                                        const std::function<std::vector<std::byte>()>& produce) {
@@ -108,28 +75,56 @@ std::vector<std::vector<std::byte>> exchange_finishing(Peers& peers, WorldProgre
   });
 }
 
-/// An unfinished OUT.partial is of no use to anyone until there is a journal to continue from.
-void remove_partial(Peers& peers, Storage& storage, const std::string& partial) noexcept {
+void remove_partial_quietly(Peers& peers, Storage& storage, const std::string& partial) noexcept {
   try {
-    if (peers.rank() == 0) storage.remove_all(partial);
+    if (peers.rank() == 0) remove_partial(storage, partial);
   } catch (...) {  // the first error is the one to report
   }
 }
 
+PreparedSlots prepare(Peers& peers, Start& start, RankPipeline& pipeline) {
+  if (start.slots) return std::move(*start.slots);
+  PreparedSlots prepared = prepare_slots(peers, pipeline.storage, pipeline.plan, pipeline.options);
+  if (pipeline.plan.slots.empty()) return prepared;
+  // Before anything that depends on them is on stable storage: a processor of another kind might make other ones.
+  agree_on(peers, [&] {
+    if (peers.rank() == 0) pipeline.journal->append(prepared);
+  });
+  return prepared;
+}
+
 }  // namespace
 
-MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule,
+bool can_be_resumed(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::kInterrupted:
+    case ErrorCode::kIo:
+    case ErrorCode::kNoSpace:
+    case ErrorCode::kPeerFailed:
+    case ErrorCode::kInternal:
+      return true;
+    default:
+      return false;
+  }
+}
+
+MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& whole_schedule,
                     const std::string& output_directory, const ExecuteOptions& options, const ProgressCallback& progress) {
   const auto start = Clock::now();
   omp_set_num_threads(std::max(1, options.threads));
   const std::string partial = partial_directory(output_directory);
   MergeReport report;
-  create_output_files(peers, storage, plan, partial, options);
+  Start begin = start_or_resume(peers, storage, plan, partial, options);
+  report.resumed_bytes = begin.finished_bytes;
+  const plan::Schedule schedule = begin.is_resumed ? plan::make_schedule(plan, peers.size(), begin.remaining) : whole_schedule;
+  Journal journal(storage, journal_directory(partial), begin.attempt, peers.rank());
   WorldProgress world_progress(peers, schedule, progress);
   try {
     RankPipeline pipeline(storage, plan, options, world_progress);
+    pipeline.journal = &journal;
+    for (Decided& decided : begin.decided) pipeline.decided[decided.operation] = std::move(decided.decisions);
     auto stage = Clock::now();
-    PreparedSlots prepared = in_stage("prepare", [&] { return prepare_slots(peers, storage, plan, options); });
+    PreparedSlots prepared = in_stage("prepare", [&] { return prepare(peers, begin, pipeline); });
     pipeline.slot_rows = std::move(prepared.rows);
     report.warnings = std::move(prepared.warnings);
     report.prepare_seconds = seconds_since(stage);
@@ -156,7 +151,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     });
 
     stage = Clock::now();
-    std::vector<RunDigests> digests;
+    std::vector<RunDigests> digests = std::move(begin.finished);
     std::vector<std::string> simd_targets;
     // Where the bytes depend on it the ranks have agreed by now; elsewhere they may differ, and then none is recorded.
     std::set<std::string> blas_cores;
@@ -180,7 +175,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   } catch (const Error& error) {
     // The same Error on every rank, so that all come to finish, unless the transport broke.
     if (error.code() != ErrorCode::kPeerFailed) finish_quietly(world_progress);
-    remove_partial(peers, storage, partial);
+    if (!can_be_resumed(error)) remove_partial_quietly(peers, storage, partial);
     throw;
   }
   report.total_seconds = seconds_since(start);

@@ -25,7 +25,7 @@ class MainPass {
         pipeline_(pipeline),
         plan_(pipeline.plan),
         units_(cut_units(plan_, runs, pipeline.sizes.slot_bytes)),
-        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows) {}
+        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows, pipeline.keeping()) {}
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative);
@@ -45,6 +45,7 @@ class MainPass {
     writer_.finish();
     pipeline_.report.written_bytes = writer_.written_bytes();
     pipeline_.report.write_wait_seconds += writer_.wait_seconds();
+    pipeline_.report.journal_seconds = writer_.journal_seconds();
     report_progress();
     return writer_.digests();
   }
@@ -248,15 +249,15 @@ class MainPass {
     std::memcpy(target, elements.inputs[0], num_bytes);
   }
 
-  /// Writes the headers of this rank's runs that start a file, up to the run that holds (file, offset).
+  /// Writes what of the files' headers lies in this rank's runs, up to the run that holds (file, offset).
   void write_headers_up_to(std::uint32_t file, std::uint64_t offset) {
     for (; header_run_ < runs_.size(); ++header_run_) {
       const plan::FileRun& run = runs_[header_run_];
       if (run.file > file || (run.file == file && run.begin > offset)) return;
-      if (run.begin != 0) continue;
       const std::string& header = plan_.output_files[run.file].header;
-      for (std::size_t done = 0; done < header.size();) {
-        const std::span<std::byte> target = writer_.reserve(run.file, done, header.size() - done);
+      const std::uint64_t end = std::min<std::uint64_t>(run.end, header.size());
+      for (std::uint64_t done = run.begin; done < end;) {
+        const std::span<std::byte> target = writer_.reserve(run.file, done, end - done);
         std::memcpy(target.data(), header.data() + done, target.size());
         writer_.commit(target.size());
         done += target.size();
@@ -287,6 +288,21 @@ class MainPass {
 };
 
 }  // namespace
+
+void RankPipeline::remember(std::span<const std::uint32_t> operations) {
+  if (journal == nullptr || operations.empty()) return;
+  DecidedOperations record;
+  for (const std::uint32_t index : operations) record.operations.push_back({index, decided.at(index)});
+  journal->append(record);
+}
+
+Keeping RankPipeline::keeping() const {
+  Keeping keep;
+  keep.interval = std::chrono::duration_cast<std::chrono::steady_clock::duration>(options.journal_interval);
+  if (journal != nullptr)
+    keep.finished = [target = journal](std::vector<RunDigests> runs) { target->append(FinishedRuns{std::move(runs)}); };
+  return keep;
+}
 
 void RankPipeline::look_at_values(const LoadedUnit& unit) {
   if (!options.check_finite) return;

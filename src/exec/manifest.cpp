@@ -77,6 +77,7 @@ std::string serialize_manifest(const Manifest& manifest) {
                {"config", manifest.config},
                {"inputs", Json::array()},
                {"files", Json::array()}};
+  if (!manifest.plan_digest.empty()) json["plan_digest"] = manifest.plan_digest;
   if (!manifest.blas_core.empty()) json["blas_core"] = manifest.blas_core;
   if (!manifest.composition.empty()) json["composition"] = manifest.composition;
   for (const ManifestInput& input : manifest.inputs) {
@@ -108,6 +109,7 @@ Manifest parse_manifest(const std::string& text, const std::string& path) {
     if (!target.is_string()) top.fail("an entry of \"simd_targets\" is not a string");
     manifest.simd_targets.push_back(target.get<std::string>());
   }
+  if (json.contains("plan_digest")) manifest.plan_digest = top.text("plan_digest");
   manifest.config = top.text("config");
   for (const Json& entry : top.list("inputs")) {
     const ObjectReader input(entry, "an entry of \"inputs\"", path);

@@ -93,7 +93,14 @@ void measure_shared(Peers& peers, const plan::Schedule& schedule, RankPipeline& 
       bytes += result_bytes(all[end], pipeline.plan);
       ++end;
     } while (end < all.size() && bytes + result_bytes(all[end], pipeline.plan) <= kWaveBytes);
+    std::vector<std::uint32_t> open;
+    for (const plan::SharedMeasurement& measurement : all.subspan(first, end - first)) {
+      if (!pipeline.decided.contains(measurement.operation)) open.push_back(measurement.operation);
+    }
     measure_wave(peers, all.subspan(first, end - first), pipeline);
+    agree_on(peers, [&] {
+      if (peers.rank() == 0) pipeline.remember(open);
+    });
     first = end;
   }
 }
@@ -127,7 +134,10 @@ merge::Decisions measure_alone(std::uint32_t index, merge::Decisions decisions, 
 }
 
 void measure_large(const std::vector<std::uint32_t>& operations, RankPipeline& pipeline) {
-  for (const std::uint32_t index : operations) pipeline.decided[index] = measure_alone(index, {}, pipeline);
+  for (const std::uint32_t index : operations) {
+    pipeline.decided[index] = measure_alone(index, {}, pipeline);
+    pipeline.remember(std::span(&index, 1));
+  }
 }
 
 }  // namespace moeweld::exec

@@ -29,10 +29,13 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
   if (storage.exists(output) && !options.force) {
     problems.add(Problem{ErrorCode::kOutputExists, "exists already. Choose another name, or replace it with --force.", output});
   }
-  if (const std::string partial = partial_directory(output); storage.exists(partial) && !options.force) {
-    problems.add(Problem{ErrorCode::kOutputExists,
-                         "exists: another job is writing it, or one died while it did. If none is running, remove it or use --force.",
-                         partial});
+  const std::string partial = partial_directory(output);
+  if (storage.exists(partial) && !options.force && !options.resume) {
+    problems.add(
+        Problem{ErrorCode::kOutputExists,
+                "exists: another job is writing it, or one was ended while it did. If none is running, continue it with --resume, or "
+                "remove it or use --force to begin again.",
+                partial});
   }
   const std::string parent = existing_ancestor(storage, parent_of(output));
   if (!storage.is_directory(parent)) {
@@ -45,6 +48,11 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
     return;
   }
   std::uint64_t needed = plan.output_bytes();
+  for (const plan::PlannedOutputFile& file : plan.output_files) {
+    // Made by the run that is continued, which had its space reserved.
+    const auto identity = options.resume ? storage.identity(partial + "/" + file.name) : std::nullopt;
+    if (identity && identity->size_bytes == file.size_bytes) needed -= file.size_bytes;
+  }
   for (const plan::AuxiliaryFile& file : plan.auxiliary_files) {
     if (file.action == plan::AuxiliaryFile::Action::kWrite) needed += file.content.size();
     if (file.action == plan::AuxiliaryFile::Action::kCopy) {

@@ -17,6 +17,11 @@ struct PreparedSlots {
   std::string blas_core;                  ///< that a forward pass ran on; empty where there was none
 };
 
+template <class Archive>
+void serialize(Archive& archive, PreparedSlots& prepared) {
+  archive(prepared.rows, prepared.warnings, prepared.blas_core);
+}
+
 /// Collective; throws the same Error on every rank.
 PreparedSlots prepare_slots(Peers& peers, Storage& storage, const plan::MergePlan& plan, const ExecuteOptions& options);
 

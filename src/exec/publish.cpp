@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exec/journal.h"
 #include "exec/model_card.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/exec/manifest.h"
@@ -11,7 +12,6 @@ namespace moeweld::exec {
 
 namespace {
 
-constexpr const char* kIndexName = "model.safetensors.index.json";
 /// Files copied whole through memory: tokenizers, not weights.
 constexpr std::uint64_t kLargestAuxiliaryBytes = kGiB;
 
@@ -51,6 +51,7 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   manifest.config = plan.config_text;
   manifest.command_line = options.command_line;
   manifest.seed = plan.seed;
+  manifest.plan_digest = to_hex(plan::identity_digest(plan));
   manifest.composition = plan.composition;
   manifest.simd_targets = with.simd_targets;
   manifest.blas_core = with.blas_core;
@@ -130,14 +131,20 @@ void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Dige
   storage.write_text(partial + "/" + kIndexName, index_text);
   storage.sync_directory(partial);
 
+  // From here on the index says that all is there; a run that dies now is given its name by the next one (exec/restart.h).
+  storage.remove_all(journal_directory(partial));
+  storage.sync_directory(partial);
+  give_name(storage, output, options.force);
+}
+
+void give_name(Storage& storage, const std::string& output, bool force) {
   const std::string aside = output + ".replaced";
-  const bool replaces = options.force && storage.exists(output);
-  if (replaces) {
+  if (force && storage.exists(output)) {
     storage.remove_all(aside);
     storage.rename(output, aside);
   }
-  storage.rename(partial, output);
-  if (replaces) storage.remove_all(aside);
+  storage.rename(partial_directory(output), output);
+  if (force) storage.remove_all(aside);
 }
 
 }  // namespace moeweld::exec

@@ -12,7 +12,12 @@ namespace moeweld::exec {
 
 /// "out/" → "out": the name that ".partial" is appended to.
 std::string plain_directory(const std::string& output_directory);
-std::string partial_directory(const std::string& output_directory);
+
+/// Written last.
+constexpr const char* kIndexName = "model.safetensors.index.json";
+
+/// OUT.partial, complete, becomes OUT; with `force` an existing OUT is moved aside first and removed last.
+void give_name(Storage& storage, const std::string& output, bool force);
 
 /// Digest of every output file from all ranks' runs. Throws Error(kInternal) if a chunk is missing or there twice.
 std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs);
@@ -23,8 +28,7 @@ struct ComputedWith {
   std::string blas_core;                  ///< of all ranks, else empty
 };
 
-/// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, then gives it its name. With `force` an existing OUT
-/// is moved aside first and removed last.
+/// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, removes the journal, and calls give_name().
 void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const ComputedWith& with,
              const std::string& output_directory, const ExecuteOptions& options);
 

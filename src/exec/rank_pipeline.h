@@ -3,9 +3,11 @@
 
 #include <map>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "exec/buffers.h"
+#include "exec/journal.h"
 #include "exec/unit_reader.h"
 #include "exec/world_progress.h"
 #include "moeweld/exec/execute.h"
@@ -38,8 +40,13 @@ struct RankPipeline {
   std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
   std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
   RankReport report;
+  Journal* journal = nullptr;
 
   const merge::MethodRow& method_of(const plan::Operation& operation) const { return merge::method_table()[operation.method]; }
+  /// Decisions of these operations go to the journal, if there is one.
+  void remember(std::span<const std::uint32_t> operations);
+  /// What the writer tells the journal.
+  Keeping keeping() const;
   /// Counts (or, with check_finite, refuses) NaN and infinity in freshly read data.
   void look_at_values(const LoadedUnit& unit);
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 #include <utility>
 
 #include "moeweld/base/checked.h"
@@ -17,8 +18,8 @@ constexpr int kWriterThreads = 2;
 }  // namespace
 
 WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-                           IoMode mode, BufferPool& windows)
-    : storage_(storage), plan_(plan), runs_(runs), directory_(directory), mode_(mode), windows_(windows) {
+                           IoMode mode, BufferPool& windows, Keeping keep)
+    : storage_(storage), plan_(plan), runs_(runs), directory_(directory), mode_(mode), windows_(windows), keep_(std::move(keep)) {
   for (const plan::FileRun& run : runs_) {
     digests_.push_back({run, std::vector<Digest>(round_up(run.end - run.begin, kDigestChunkBytes) / kDigestChunkBytes)});
   }
@@ -127,26 +128,24 @@ std::uint64_t WindowWriter::written_bytes() const {
 }
 
 void WindowWriter::run() {
-  OpenFiles files;
+  Unsynced unsynced;
   try {
     while (true) {
-      Window window;
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return stop_ || !pending_.empty(); });
-        if (abandoned_) return;
-        if (pending_.empty()) break;
-        window = std::move(pending_.front());
-        pending_.pop_front();
+      std::optional<Window> window = next_window(unsynced);
+      if (window) {
+        write(*window, unsynced);
+        {
+          const std::lock_guard lock(mutex_);
+          written_bytes_ += window->size;
+        }
+        windows_.release(std::move(window->buffer));
       }
-      write(window, files);
-      {
-        const std::lock_guard lock(mutex_);
-        written_bytes_ += window.size;
-      }
-      windows_.release(std::move(window.buffer));
+      const bool is_due = !window || (keep_.finished && Clock::now() - unsynced.since >= keep_.interval);
+      if (is_due && !unsynced.runs.empty()) sync(unsynced);
+      if (window) continue;
+      const std::lock_guard lock(mutex_);
+      if (abandoned_ || (stop_ && pending_.empty())) break;
     }
-    for (auto& [index, file] : files) file->sync();
   } catch (...) {
     const std::lock_guard lock(mutex_);
     if (!failure_) failure_ = std::current_exception();
@@ -155,7 +154,33 @@ void WindowWriter::run() {
   }
 }
 
-void WindowWriter::write(const Window& window, OpenFiles& files) {
+std::optional<WindowWriter::Window> WindowWriter::next_window(const Unsynced& unsynced) {
+  std::unique_lock lock(mutex_);
+  const auto has_news = [this] { return stop_ || !pending_.empty(); };
+  if (unsynced.runs.empty() || !keep_.finished) {
+    changed_.wait(lock, has_news);
+  } else {
+    changed_.wait_until(lock, unsynced.since + keep_.interval, has_news);
+  }
+  if (abandoned_ || pending_.empty()) return std::nullopt;
+  Window window = std::move(pending_.front());
+  pending_.pop_front();
+  return window;
+}
+
+void WindowWriter::sync(Unsynced& unsynced) {
+  const trace::Span span(trace::Kind::kJournal, "sync and journal");
+  const auto start = Clock::now();
+  std::set<std::uint32_t> files;
+  for (const RunDigests& run : unsynced.runs) files.insert(run.run.file);
+  for (const std::uint32_t file : files) unsynced.files.at(file)->sync();
+  if (keep_.finished) keep_.finished(std::exchange(unsynced.runs, {}));
+  unsynced.runs.clear();
+  const std::lock_guard lock(mutex_);
+  if (!stop_) journal_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+void WindowWriter::write(const Window& window, Unsynced& unsynced) {
   const std::span<const std::byte> bytes(window.buffer.data(), window.size);
   // Windows start on digest chunks: runs do, and a window is a whole number of them.
   std::vector<Digest>& digests = digests_[window.run].digests;
@@ -167,11 +192,22 @@ void WindowWriter::write(const Window& window, OpenFiles& files) {
     }
   }
   const std::uint32_t index = runs_[window.run].file;
-  std::unique_ptr<OutputFile>& file = files[index];
+  std::unique_ptr<OutputFile>& file = unsynced.files[index];
   if (!file) file = storage_.open_output(directory_ + "/" + plan_.output_files[index].name, mode_);
   const std::uint64_t aligned = round_down(window.size, kDirectAlignment);
   if (aligned != 0) file->write(window.begin, bytes.first(aligned));
   if (aligned != window.size) file->write(window.begin + aligned, bytes.subspan(aligned));
+
+  if (unsynced.runs.empty()) unsynced.since = Clock::now();
+  const auto first = digests.begin() + static_cast<std::ptrdiff_t>(first_chunk);
+  const auto last = first + static_cast<std::ptrdiff_t>(round_up(window.size, kDigestChunkBytes) / kDigestChunkBytes);
+  const plan::FileRun run{index, window.begin, window.begin + window.size};
+  if (!unsynced.runs.empty() && unsynced.runs.back().run.file == index && unsynced.runs.back().run.end == run.begin) {
+    unsynced.runs.back().run.end = run.end;
+    unsynced.runs.back().digests.insert(unsynced.runs.back().digests.end(), first, last);
+  } else {
+    unsynced.runs.push_back({run, {first, last}});
+  }
 }
 
 }  // namespace moeweld::exec

@@ -1,13 +1,16 @@
 #pragma once
 /// Assembles a rank's share of the output in aligned windows; threads of their own digest and write them.
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -28,12 +31,24 @@ struct RunDigests {
   std::vector<Digest> digests;
 };
 
+template <class Archive>
+void serialize(Archive& archive, RunDigests& run) {
+  archive(run.run, run.digests);
+}
+
+/// Runs whose bytes have been synced, at most about `interval` after they were written.
+struct Keeping {
+  std::function<void(std::vector<RunDigests>)> finished;
+  std::chrono::steady_clock::duration interval{};
+};
+
 /// The output stream of one rank: its runs, one after the other, filled strictly in order.
 class WindowWriter {
  public:
   /// `directory`: where the plan's output files are, created with their sizes already.
+  /// `keep`: told what is on stable storage, from the writer's threads; may be empty.
   WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-               IoMode mode, BufferPool& windows);
+               IoMode mode, BufferPool& windows, Keeping keep);
   ~WindowWriter();
   WindowWriter(const WindowWriter&) = delete;
   WindowWriter& operator=(const WindowWriter&) = delete;
@@ -52,13 +67,16 @@ class WindowWriter {
   /// Hands the windows that were held to the disk.
   void release();
 
-  /// Everything is filled: waits for the disk, syncs the files. Rethrows what writing threw.
+  /// Everything is filled: waits for the disk, syncs the files. Rethrows what writing threw. Without it the destructor drops what has not
+  /// been handed to the disk, syncs the rest and tells `keep`.
   void finish();
 
   /// After finish().
   const std::vector<RunDigests>& digests() const { return digests_; }
   std::uint64_t written_bytes() const;
   double wait_seconds() const { return wait_seconds_; }
+  /// Of all threads, until the last window was written: what only a later restart needs. The last sync is every merge's.
+  double journal_seconds() const { return journal_seconds_; }
 
  private:
   struct Window {
@@ -67,11 +85,19 @@ class WindowWriter {
     std::uint64_t begin = 0;  // in the file
     std::uint64_t size = 0;
   };
-  /// Files that one thread has open.
-  using OpenFiles = std::map<std::uint32_t, std::unique_ptr<OutputFile>>;
+  using Clock = std::chrono::steady_clock;
+  /// What one thread has written and not synced yet.
+  struct Unsynced {
+    std::map<std::uint32_t, std::unique_ptr<OutputFile>> files;  // open, synced or not
+    std::vector<RunDigests> runs;
+    Clock::time_point since;
+  };
   void submit();
   void run();
-  void write(const Window& window, OpenFiles& files);
+  /// Whether there was a window; without one, waits until the interval of `unsynced` has passed.
+  std::optional<Window> next_window(const Unsynced& unsynced);
+  void write(const Window& window, Unsynced& unsynced);
+  void sync(Unsynced& unsynced);
 
   Storage& storage_;
   const plan::MergePlan& plan_;
@@ -79,6 +105,7 @@ class WindowWriter {
   const std::string directory_;
   const IoMode mode_;
   BufferPool& windows_;
+  const Keeping keep_;
 
   Window current_;
   bool holds_ = false;
@@ -94,6 +121,7 @@ class WindowWriter {
   bool stop_ = false;
   bool abandoned_ = false;
   std::uint64_t written_bytes_ = 0;
+  double journal_seconds_ = 0;
   std::vector<RunDigests> digests_;  // sized at the start; every window fills its own entries
   std::vector<std::thread> threads_;
 };

@@ -112,6 +112,14 @@ Destination destination(const MergePlan& plan, const Operation& operation) {
           .size_bytes = operation.task.elements() * size_bytes(operation.task.output_dtype)};
 }
 
+Digest identity_digest(const MergePlan& plan) {
+  MergePlan work = plan;
+  work.config_path.clear();
+  work.notes.clear();
+  work.warnings.clear();
+  return digest_of(encode(work));
+}
+
 std::vector<std::byte> encode(const MergePlan& plan) { return to_archive(plan); }
 
 MergePlan decode(std::span<const std::byte> bytes) {

@@ -14,8 +14,9 @@ namespace {
 /// A border may move this far from where the cost says, as a fraction of one rank's share, to avoid measuring a tensor on two ranks.
 constexpr double kBorderTolerance = 0.03;
 
-/// One operation on the line of all output bytes, with what it costs.
+/// One operation, or what remains of it without a gap, on the line of all output bytes, with what it costs.
 struct Stretch {
+  std::uint32_t operation = 0;
   Destination place;
   std::uint64_t input_bytes = 0;
   double cost_begin = 0;  // cost of everything before
@@ -35,19 +36,37 @@ std::uint64_t source_bytes(const Operation& operation) {
   return sum;
 }
 
-std::vector<Stretch> make_stretches(const MergePlan& plan) {
+std::vector<Stretch> make_stretches(const MergePlan& plan, std::span<const FileRun> remaining) {
   std::vector<Stretch> result;
   result.reserve(plan.operations.size());
   double cost = 0;
-  for (const Operation& operation : plan.operations) {
-    Stretch stretch;
-    stretch.place = destination(plan, operation);
-    stretch.input_bytes = source_bytes(operation);
-    stretch.cost_begin = cost;
-    stretch.cost = static_cast<double>(stretch.input_bytes + stretch.place.size_bytes);
-    stretch.measured = needs_measuring(operation);
-    cost += stretch.cost;
-    result.push_back(stretch);
+  auto first = remaining.begin();
+  for (std::uint32_t index = 0; index < plan.operations.size(); ++index) {
+    const Operation& operation = plan.operations[index];
+    const Destination place = destination(plan, operation);
+    if (place.size_bytes == 0) continue;
+    const std::uint64_t end = place.begin + place.size_bytes;
+    while (first != remaining.end() && (first->file < place.file || (first->file == place.file && first->end <= place.begin))) ++first;
+    const std::uint64_t input_bytes = source_bytes(operation);
+    const bool measured = needs_measuring(operation);
+    for (auto run = first; run != remaining.end() && run->file == place.file && run->begin < end; ++run) {
+      Stretch stretch;
+      stretch.operation = index;
+      stretch.place.file = place.file;
+      stretch.place.begin = std::max(place.begin, run->begin);
+      stretch.place.size_bytes = std::min(end, run->end) - stretch.place.begin;
+      const bool whole = stretch.place.size_bytes == place.size_bytes;
+      stretch.input_bytes =
+          whole ? input_bytes
+                : static_cast<std::uint64_t>(static_cast<double>(input_bytes) * static_cast<double>(stretch.place.size_bytes) /
+                                             static_cast<double>(place.size_bytes));
+      stretch.cost_begin = cost;
+      stretch.cost = static_cast<double>(stretch.input_bytes + stretch.place.size_bytes);
+      // A part is measured by all ranks in any case.
+      stretch.measured = measured && whole;
+      cost += stretch.cost;
+      result.push_back(stretch);
+    }
   }
   return result;
 }
@@ -101,50 +120,98 @@ Border choose_border(const MergePlan& plan, const std::vector<Stretch>& stretche
   return best;
 }
 
-void append_runs(const MergePlan& plan, Border begin, Border end, std::vector<FileRun>& runs) {
-  while (begin < end) {
-    const std::uint64_t size = plan.output_files[begin.file].size_bytes;
-    const std::uint64_t stop = begin.file == end.file ? end.offset : size;
-    if (stop > begin.offset) runs.push_back({begin.file, begin.offset, stop});
-    begin = {begin.file + 1, 0};
+/// Runs of one rank, in the order of all.
+struct RankRun {
+  int rank = 0;
+  FileRun run;
+};
+
+/// What of `remaining` lies in [begin, end).
+void append_runs(std::span<const FileRun> remaining, Border begin, Border end, std::vector<FileRun>& runs) {
+  auto run = std::partition_point(remaining.begin(), remaining.end(), [&](const FileRun& candidate) {
+    return Border{candidate.file, candidate.end} <= begin;
+  });
+  for (; run != remaining.end() && Border{run->file, run->begin} < end; ++run) {
+    FileRun part = *run;
+    if (run->file == begin.file) part.begin = std::max(part.begin, begin.offset);
+    if (run->file == end.file) part.end = std::min(part.end, end.offset);
+    if (part.begin < part.end) runs.push_back(part);
   }
 }
 
-/// Ranks whose runs touch the operation, with the blocks each measures: those whose first element it writes.
-SharedMeasurement share_measurement(const MergePlan& plan, const Schedule& schedule, std::uint32_t index, const Stretch& stretch,
-                                    int first_rank) {
-  const Operation& operation = plan.operations[index];
-  const std::uint64_t element_size = size_bytes(operation.task.output_dtype);
-  const std::uint64_t block_bytes = merge::kBlockElements * element_size;
+/// Blocks of an operation by those who write their first element.
+SharedMeasurement share_by_writer(std::uint32_t index, const Operation& operation, const Destination& place,
+                                  std::span<const RankRun> runs) {
+  const std::uint64_t block_bytes = merge::kBlockElements * size_bytes(operation.task.output_dtype);
   const std::uint64_t blocks = merge::num_blocks(operation.task.elements());
-  const std::uint64_t end = stretch.place.begin + stretch.place.size_bytes;
   SharedMeasurement result;
   result.operation = index;
-  for (int rank = first_rank; rank < schedule.world_size; ++rank) {
-    for (const FileRun& run : schedule.runs[rank]) {
-      if (run.file != stretch.place.file || run.end <= stretch.place.begin || run.begin >= end) continue;
-      const std::uint64_t from =
-          run.begin <= stretch.place.begin ? 0 : round_up(run.begin - stretch.place.begin, block_bytes) / block_bytes;
-      result.ranks.push_back(rank);
-      result.first_block.push_back(std::min(from, blocks));
-    }
-    const auto& runs = schedule.runs[rank];
-    if (!runs.empty() && (runs.front().file > stretch.place.file || (runs.front().file == stretch.place.file && runs.front().begin >= end)))
-      break;
+  for (const RankRun& run : runs) {
+    const std::uint64_t from = run.run.begin <= place.begin ? 0 : round_up(run.run.begin - place.begin, block_bytes) / block_bytes;
+    result.ranks.push_back(run.rank);
+    result.first_block.push_back(std::min(from, blocks));
   }
   result.first_block.push_back(blocks);
   return result;
 }
 
+SharedMeasurement share_evenly(std::uint32_t index, const Operation& operation, int world_size) {
+  const std::uint64_t blocks = merge::num_blocks(operation.task.elements());
+  const auto ranks = static_cast<std::uint64_t>(world_size);
+  SharedMeasurement result;
+  result.operation = index;
+  for (std::uint64_t rank = 0; rank < std::min(ranks, blocks); ++rank) {
+    result.ranks.push_back(static_cast<int>(rank));
+    result.first_block.push_back(blocks * rank / std::min(ranks, blocks));
+  }
+  result.first_block.push_back(blocks);
+  return result;
+}
+
+void find_shared(const MergePlan& plan, Schedule& schedule) {
+  std::vector<RankRun> runs;
+  for (int rank = 0; rank < schedule.world_size; ++rank) {
+    for (const FileRun& run : schedule.runs[static_cast<std::size_t>(rank)]) runs.push_back({rank, run});
+  }
+  auto first = runs.begin();
+  for (std::uint32_t index = 0; index < plan.operations.size(); ++index) {
+    const Operation& operation = plan.operations[index];
+    const Destination place = destination(plan, operation);
+    if (place.size_bytes == 0 || !needs_measuring(operation)) continue;
+    const std::uint64_t end = place.begin + place.size_bytes;
+    while (first != runs.end() && (first->run.file < place.file || (first->run.file == place.file && first->run.end <= place.begin))) {
+      ++first;
+    }
+    auto last = first;
+    std::uint64_t covered = 0;
+    for (; last != runs.end() && last->run.file == place.file && last->run.begin < end; ++last) {
+      covered += std::min(end, last->run.end) - std::max(place.begin, last->run.begin);
+    }
+    if (covered == 0 || (covered == place.size_bytes && last - first == 1)) continue;
+    schedule.measurements.push_back(covered == place.size_bytes ? share_by_writer(index, operation, place, std::span(first, last))
+                                                                : share_evenly(index, operation, schedule.world_size));
+  }
+}
+
 }  // namespace
 
-Schedule make_schedule(const MergePlan& plan, int world_size) {
+std::vector<FileRun> whole_files(const MergePlan& plan) {
+  std::vector<FileRun> runs;
+  for (std::uint32_t file = 0; file < plan.output_files.size(); ++file) {
+    if (plan.output_files[file].size_bytes != 0) runs.push_back({file, 0, plan.output_files[file].size_bytes});
+  }
+  return runs;
+}
+
+Schedule make_schedule(const MergePlan& plan, int world_size) { return make_schedule(plan, world_size, whole_files(plan)); }
+
+Schedule make_schedule(const MergePlan& plan, int world_size, std::span<const FileRun> remaining) {
   Schedule schedule;
   schedule.world_size = world_size;
   schedule.runs.resize(static_cast<std::size_t>(world_size));
   if (plan.output_files.empty()) return schedule;
 
-  const std::vector<Stretch> stretches = make_stretches(plan);
+  const std::vector<Stretch> stretches = make_stretches(plan, remaining);
   const double total = stretches.empty() ? 0 : stretches.back().cost_begin + stretches.back().cost;
   const double share = total / world_size;
   const Border end{static_cast<std::uint32_t>(plan.output_files.size()), 0};
@@ -152,37 +219,16 @@ Schedule make_schedule(const MergePlan& plan, int world_size) {
   for (int rank = 0; rank < world_size; ++rank) {
     Border stop = end;
     if (rank + 1 < world_size) stop = std::max(begin, choose_border(plan, stretches, share * (rank + 1), share * kBorderTolerance));
-    append_runs(plan, begin, stop, schedule.runs[static_cast<std::size_t>(rank)]);
+    append_runs(remaining, begin, stop, schedule.runs[static_cast<std::size_t>(rank)]);
     begin = stop;
   }
-
-  // Walk operations and runs together: an operation whose last byte is beyond the run that holds its first is shared.
-  int rank = 0;
-  std::size_t run = 0;
-  const auto holds = [&](const Destination& place) {
-    const auto& runs = schedule.runs[static_cast<std::size_t>(rank)];
-    return run < runs.size() && runs[run].file == place.file && place.begin >= runs[run].begin && place.begin < runs[run].end;
-  };
-  for (std::uint32_t index = 0; index < stretches.size(); ++index) {
-    const Stretch& stretch = stretches[index];
-    if (!stretch.measured || stretch.place.size_bytes == 0) continue;
-    while (rank < world_size && !holds(stretch.place)) {
-      if (++run >= schedule.runs[static_cast<std::size_t>(rank)].size()) {
-        run = 0;
-        ++rank;
-      }
-    }
-    if (rank == world_size) throw Error(ErrorCode::kInternal, "the schedule does not cover every tensor", {}, plan.operations[index].name);
-    if (stretch.place.begin + stretch.place.size_bytes > schedule.runs[static_cast<std::size_t>(rank)][run].end) {
-      schedule.measurements.push_back(share_measurement(plan, schedule, index, stretch, rank));
-    }
-  }
+  find_shared(plan, schedule);
   return schedule;
 }
 
 std::vector<RankLoad> rank_loads(const MergePlan& plan, const Schedule& schedule) {
   std::vector<RankLoad> loads(static_cast<std::size_t>(schedule.world_size));
-  std::vector<Stretch> stretches = make_stretches(plan);
+  const std::vector<Stretch> stretches = make_stretches(plan, whole_files(plan));
   for (int rank = 0; rank < schedule.world_size; ++rank) {
     RankLoad& load = loads[static_cast<std::size_t>(rank)];
     for (const FileRun& run : schedule.runs[static_cast<std::size_t>(rank)]) {

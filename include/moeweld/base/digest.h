@@ -18,6 +18,11 @@ struct Digest {
   auto operator<=>(const Digest&) const = default;
 };
 
+template <class Archive>
+void serialize(Archive& archive, Digest& digest) {
+  for (std::uint8_t& byte : digest.bytes) archive(byte);
+}
+
 Digest digest_of(std::span<const std::byte> bytes);
 
 /// Digest of a file: digest_of the concatenated digests of its file-aligned chunks of kDigestChunkBytes (the last one short).

@@ -21,10 +21,12 @@ struct ExecuteOptions {
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;  ///< all buffers and statistics of this rank
   int threads = 1;                                            ///< OpenMP threads of this rank
   IoMode io = IoMode::kAuto;
-  bool force = false;                         ///< replace an existing OUT
-  bool check_finite = false;                  ///< NaN or infinity in an input is an error
-  std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
-  bool write_model_card = true;               ///< README.md
+  bool force = false;   ///< replace an existing OUT
+  bool resume = false;  ///< continue what OUT.partial holds, if it holds anything; `force` then is about OUT alone
+  std::chrono::duration<double> journal_interval{5};  ///< what has been written longer ago is on stable storage and in the journal
+  bool check_finite = false;                          ///< NaN or infinity in an input is an error
+  std::uint64_t baseline_resident_bytes = 0;          ///< resident set after MPI_Init, not counted as moeweld's own
+  bool write_model_card = true;                       ///< README.md
   /// Router rows from a forward pass: before each layer of each pass over the base's weights, on every rank; may throw to end the merge.
   std::function<void(std::size_t step, std::size_t num_steps)> on_layer;
   std::string version;       ///< for the manifest
@@ -50,11 +52,13 @@ struct RankReport {
   double merge_seconds = 0;             ///< the main pass
   double read_wait_seconds = 0;         ///< the pipeline waited for input
   double write_wait_seconds = 0;        ///< … for output buffers
+  double journal_seconds = 0;           ///< the writer's threads synced files and wrote the journal, so that a restart finds them
   std::uint64_t peak_memory_bytes = 0;  ///< resident set, less what it was before
 };
 
 struct MergeReport {
   std::vector<RankReport> ranks;
+  std::uint64_t resumed_bytes = 0;  ///< that an earlier run had written
   double total_seconds = 0;
   double prepare_seconds = 0;  ///< router rows
   double publish_seconds = 0;
@@ -72,14 +76,25 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
 std::uint64_t resident_bytes();
 std::uint64_t peak_resident_bytes();
 
+/// Where a run writes until it is done: "out/" → "out.partial".
+std::string partial_directory(const std::string& output_directory);
+/// Whether a run that ends with this error leaves OUT.partial to be continued: not where the inputs or the configuration are to blame.
+bool can_be_resumed(const Error& error);
+
 /// Free space, permissions, OUT's state, inputs unchanged, memory limit: everything that can fail before data is read. Collective. Throws
 /// Error with all problems, the same on every rank.
 void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
                const ExecuteOptions& options);
 
+/// With options.resume: whether OUT is there and was made of this plan, so that there is nothing to do. An OUT.partial that only lacks its
+/// name gets it. Collective; throws the same Error on every rank.
+bool is_published(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
+                  const ExecuteOptions& options);
+
 /// Runs the plan: data to OUT.partial/, then index, manifest, README, auxiliary files, then the rename. Collective. The output's bytes
-/// depend on the plan alone. On failure OUT does not exist (or is the old one, untouched) and OUT.partial is left or removed as the error
-/// says. Throws the same Error on every rank.
+/// depend on the plan alone. With options.resume the work that OUT.partial's journal names as done is not done again; `schedule` is for a
+/// run that begins anew. On failure OUT does not exist (or is the old one, untouched), and OUT.partial stays to be continued, unless the
+/// inputs are to blame. Throws the same Error on every rank.
 MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan, const plan::Schedule& schedule,
                     const std::string& output_directory, const ExecuteOptions& options, const ProgressCallback& progress);
 

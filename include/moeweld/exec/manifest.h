@@ -30,6 +30,7 @@ struct Manifest {
   std::string config;  ///< the YAML as read
   std::string command_line;
   std::uint64_t seed = 0;
+  std::string plan_digest;                ///< plan::identity_digest() in hex: equal for the same work; empty in manifests of older versions
   std::vector<std::string> simd_targets;  ///< of each rank, for information: bytes do not depend on them
   std::string blas_core;  ///< of OpenBLAS on all ranks: last bits of router rows from a forward pass depend on it. Empty if they differ,
                           ///< which is refused where anything depends on it

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "moeweld/base/archive.h"
+#include "moeweld/base/digest.h"
 #include "moeweld/base/dtype.h"
 #include "moeweld/base/shape.h"
 #include "moeweld/merge/task.h"
@@ -181,6 +182,10 @@ struct Destination {
   std::uint64_t size_bytes = 0;
 };
 Destination destination(const MergePlan& plan, const Operation& operation);
+
+/// Digest of all that the output's bytes depend on: equal for two plans of the same work, whatever file the configuration was read from and
+/// whatever is noted for the user.
+Digest identity_digest(const MergePlan& plan);
 
 std::vector<std::byte> encode(const MergePlan& plan);
 MergePlan decode(std::span<const std::byte> bytes);

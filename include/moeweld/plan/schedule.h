@@ -2,6 +2,7 @@
 /// MergePlan × world → Schedule: which rank computes which bytes of which file, and which tensors are measured by several ranks.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "moeweld/plan/merge_plan.h"
@@ -17,10 +18,16 @@ struct FileRun {
   std::uint32_t file = 0;
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  bool operator==(const FileRun&) const = default;
 };
 
-/// Operation `operation` is measured before any item starts because its bytes belong to several ranks. Rank `ranks[i]` measures blocks
-/// [first_block[i], first_block[i + 1]).
+template <class Archive>
+void serialize(Archive& archive, FileRun& run) {
+  archive(run.file, run.begin, run.end);
+}
+
+/// Operation `operation` is measured before any item starts because its bytes belong to several ranks, or because only a part of them is
+/// left to do. Rank `ranks[i]` measures blocks [first_block[i], first_block[i + 1]).
 struct SharedMeasurement {
   std::uint32_t operation = 0;
   std::vector<int> ranks;
@@ -36,6 +43,13 @@ struct Schedule {
 /// Shares the output in proportion to what each byte costs to read and write. Where it costs little balance, a border is moved to one
 /// between tensors that need measuring, so that fewer are shared. Pure and quick: 90,000 operations for 512 ranks in well under a second.
 Schedule make_schedule(const MergePlan& plan, int world_size);
+
+/// The same for what an interrupted run has left: `remaining` are ascending runs that begin and end on multiples of kCutAlignmentBytes (or
+/// at the end of a file). A tensor that has to be measured and of which only a part remains is measured by all ranks together.
+Schedule make_schedule(const MergePlan& plan, int world_size, std::span<const FileRun> remaining);
+
+/// All bytes of all output files.
+std::vector<FileRun> whole_files(const MergePlan& plan);
 
 /// For `moeweld plan`.
 struct RankLoad {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -209,6 +210,89 @@ TEST(Schedule, ABorderNextToAMeasuredTensorsEndIsMovedThere) {
   EXPECT_TRUE(schedule.measurements.empty());
   ASSERT_EQ(schedule.runs[0].size(), 1U);
   EXPECT_EQ(schedule.runs[0][0].end, plan.output_files[0].size_bytes);
+}
+
+/// About half of the output, in pieces of a few MiB.
+std::vector<FileRun> some_of(const MergePlan& plan, std::uint32_t seed) {
+  std::mt19937 generator(seed);
+  std::vector<FileRun> result;
+  for (std::uint32_t file = 0; file < plan.output_files.size(); ++file) {
+    const std::uint64_t size = plan.output_files[file].size_bytes;
+    for (std::uint64_t begin = generator() % 5 * kMiB; begin < size;) {
+      const std::uint64_t end = std::min(begin + (1 + generator() % 40) * kMiB, size);
+      result.push_back({file, begin, end});
+      begin = end + (1 + generator() % 40) * kMiB;
+    }
+  }
+  return result;
+}
+
+TEST(Schedule, WhatRemainsOfARunIsWrittenOnceAndNothingElse) {
+  for (const char* method : {"linear", "slerp"}) {
+    const MergePlan plan = plan_of(method);
+    for (std::uint32_t seed = 0; seed < 20; ++seed) {
+      const std::vector<FileRun> remaining = some_of(plan, seed);
+      for (const int world_size : {1, 2, 3, 16, 100}) {
+        const Schedule schedule = make_schedule(plan, world_size, remaining);
+        // Joined again where ranks meet, the runs are what was asked for.
+        std::vector<FileRun> joined;
+        for (const auto& runs : schedule.runs) {
+          for (const FileRun& run : runs) {
+            if (!joined.empty() && joined.back().file == run.file && joined.back().end == run.begin) {
+              joined.back().end = run.end;
+            } else {
+              joined.push_back(run);
+            }
+          }
+        }
+        ASSERT_EQ(joined, remaining) << method << ", seed " << seed << ", " << world_size << " ranks";
+      }
+    }
+  }
+}
+
+TEST(Schedule, WhatRemainsIsSharedAboutEvenly) {
+  const MergePlan plan = plan_of("linear");
+  const std::vector<FileRun> remaining = some_of(plan, 3);
+  std::uint64_t total = 0;
+  for (const FileRun& run : remaining) total += run.end - run.begin;
+  for (const int world_size : {2, 4, 8}) {
+    const double share = static_cast<double>(total) / world_size;
+    for (const auto& runs : make_schedule(plan, world_size, remaining).runs) {
+      std::uint64_t bytes = 0;
+      for (const FileRun& run : runs) bytes += run.end - run.begin;
+      EXPECT_NEAR(static_cast<double>(bytes), share, 2 * (0.03 * share + 0.5 * kMiB) + 16384) << world_size << " ranks";
+    }
+  }
+}
+
+TEST(Schedule, ATensorOfWhichOnlyAPartRemainsIsMeasuredWhole) {
+  const MergePlan plan = plan_of("slerp");
+  for (std::uint32_t seed = 0; seed < 5; ++seed) {
+    const std::vector<FileRun> remaining = some_of(plan, seed);
+    for (const int world_size : {1, 2, 7}) {
+      const Schedule schedule = make_schedule(plan, world_size, remaining);
+      std::map<std::uint32_t, const SharedMeasurement*> shared;
+      for (const SharedMeasurement& measurement : schedule.measurements) shared[measurement.operation] = &measurement;
+      for (std::uint32_t index = 0; index < plan.operations.size(); ++index) {
+        const Destination place = destination(plan, plan.operations[index]);
+        std::uint64_t left = 0;
+        std::size_t num_runs = 0;
+        for (const auto& runs : schedule.runs) {
+          for (const FileRun& run : runs) {
+            if (run.file != place.file || run.begin >= place.begin + place.size_bytes || run.end <= place.begin) continue;
+            left += std::min(run.end, place.begin + place.size_bytes) - std::max(run.begin, place.begin);
+            ++num_runs;
+          }
+        }
+        EXPECT_EQ(shared.contains(index), left != 0 && (left != place.size_bytes || num_runs > 1)) << plan.operations[index].name;
+        if (!shared.contains(index)) continue;
+        EXPECT_EQ(shared[index]->first_block.front(), 0U);
+        EXPECT_EQ(shared[index]->first_block.back(), (plan.operations[index].task.elements() + 262'143) / 262'144);
+        EXPECT_TRUE(std::is_sorted(shared[index]->first_block.begin(), shared[index]->first_block.end()));
+      }
+    }
+  }
 }
 
 TEST(Schedule, APlanWithoutFilesGivesNoRankWork) {

@@ -1,0 +1,190 @@
+#include "exec/restart.h"
+
+#include <algorithm>
+
+#include "exec/publish.h"
+#include "moeweld/base/archive.h"
+#include "moeweld/base/checked.h"
+#include "moeweld/base/text.h"
+#include "moeweld/exec/manifest.h"
+
+namespace moeweld::exec {
+
+template <class Archive>
+void serialize(Archive& archive, Start& start) {
+  archive(start.attempt, start.is_resumed, start.finished_bytes, start.remaining, start.decided, start.slots);
+}
+
+namespace {
+
+constexpr std::uint64_t kLargestManifestBytes = kGiB;
+
+void create_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial) {
+  storage.make_directories(partial);
+  for (const plan::PlannedOutputFile& file : plan.output_files) storage.create_sized(partial + "/" + file.name, file.size_bytes);
+  storage.make_directories(journal_directory(partial));
+  storage.sync_directory(partial);
+}
+
+/// A file that nothing is said to be in may be missing, or have lost its length with the power; one with finished chunks may not.
+void require_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial, const FinishedChunks& finished) {
+  for (std::uint32_t index = 0; index < plan.output_files.size(); ++index) {
+    const plan::PlannedOutputFile& file = plan.output_files[index];
+    const std::string path = partial + "/" + file.name;
+    const auto identity = storage.identity(path);
+    if (identity && identity->size_bytes == file.size_bytes) continue;
+    if (!finished.is_empty(index)) {
+      throw Error(ErrorCode::kInvalidInput,
+                  (identity ? "has " + std::to_string(identity->size_bytes) + " bytes where the merge that is to be continued made " +
+                                  std::to_string(file.size_bytes)
+                            : std::string("is not there, though the journal says that parts of it are written")) +
+                      ". Begin again with --force.",
+                  path);
+    }
+    storage.create_sized(path, file.size_bytes);
+  }
+  storage.sync_directory(partial);
+}
+
+void require_slots(const plan::MergePlan& plan, const PreparedSlots& slots, const std::string& partial) {
+  bool fits = slots.rows.size() == plan.slots.size();
+  for (std::size_t i = 0; fits && i < plan.slots.size(); ++i) fits = slots.rows[i].size() == num_elements(plan.slots[i].shape);
+  if (!fits) throw Error(ErrorCode::kInvalidInput, "the journal's router rows do not fit the plan. Begin again with --force.", partial);
+}
+
+std::optional<Start> resume(Storage& storage, const plan::MergePlan& plan, const std::string& partial, const WorkIdentity& work) {
+  std::optional<JournalSummary> journals = read_journals(storage, partial);
+  if (!journals) return std::nullopt;
+  if (const std::vector<std::string> all = differences(journals->work, work); !all.empty()) {
+    std::string list;
+    for (const std::string& difference : all) list += (list.empty() ? "" : "; ") + difference;
+    throw Error(ErrorCode::kInvalidInput,
+                "holds an interrupted merge that is not this one: " + list + ". Continue it as it was begun, or begin again with --force.",
+                partial);
+  }
+  require_files(storage, plan, partial, journals->finished);
+  if (journals->slots) require_slots(plan, *journals->slots, partial);
+  Start start;
+  for (auto& [index, decisions] : journals->decided) {
+    if (index >= plan.operations.size()) {
+      throw Error(ErrorCode::kInvalidInput, "the journal speaks of more tensors than there are. Begin again with --force.", partial);
+    }
+    start.decided.push_back({index, std::move(decisions)});
+  }
+  start.attempt = journals->num_attempts + 1;
+  start.is_resumed = true;
+  start.finished = journals->finished.finished();
+  start.finished_bytes = journals->finished.finished_bytes();
+  start.remaining = journals->finished.remaining();
+  start.slots = std::move(journals->slots);
+  return start;
+}
+
+/// What lies there without a journal that says what it is holds nothing but the files that execute() begins with.
+void require_hardly_begun(Storage& storage, const plan::MergePlan& plan, const std::string& partial) {
+  if (!storage.is_directory(partial)) return;
+  for (const DirectoryEntry& entry : storage.list(partial)) {
+    const bool is_planned =
+        std::ranges::any_of(plan.output_files, [&](const auto& file) { return file.name.substr(0, file.name.find('/')) == entry.name; });
+    if (is_planned || partial + "/" + entry.name == journal_directory(partial)) continue;
+    throw Error(ErrorCode::kInvalidInput,
+                "holds '" + printable(entry.name, 100) +
+                    "' and no journal, so no interrupted merge can be continued here. Remove it, or begin " + "again with --force.",
+                partial);
+  }
+}
+
+bool was_made_of(Storage& storage, const plan::MergePlan& plan, const std::string& directory) {
+  const std::string path = directory + "/" + kManifestName;
+  if (!storage.exists(path)) return false;
+  try {
+    return parse_manifest(storage.read_text(path, kLargestManifestBytes), path).plan_digest == to_hex(plan::identity_digest(plan));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> differences(const WorkIdentity& found, const WorkIdentity& wanted) {
+  std::vector<std::string> result;
+  if (found.version != wanted.version) {
+    result.push_back("it was begun by moeweld " + printable(found.version, 60) + ", and this is " + wanted.version);
+  }
+  if (found.config != wanted.config) result.push_back("the configuration was another one");
+  if (found.seed != wanted.seed) {
+    result.push_back("its seed was " + std::to_string(found.seed) + ", and now it is " + std::to_string(wanted.seed));
+  }
+  for (const WorkIdentity::Input& input : wanted.inputs) {
+    const auto same = std::ranges::find(found.inputs, input.path, &WorkIdentity::Input::path);
+    if (same == found.inputs.end()) {
+      result.push_back("it did not read " + printable(input.path, 400));
+    } else if (*same != input) {
+      result.push_back("the input " + printable(input.path, 400) + " changed since: it had " + std::to_string(same->size_bytes) +
+                       " bytes, now it has " + std::to_string(input.size_bytes) + ", or it was written to in between");
+    }
+  }
+  for (const WorkIdentity::Input& input : found.inputs) {
+    if (std::ranges::find(wanted.inputs, input.path, &WorkIdentity::Input::path) == wanted.inputs.end()) {
+      result.push_back("it read " + printable(input.path, 400));
+    }
+  }
+  if (result.empty() && found != wanted) result.push_back("options that the output depends on (such as --out-shard-size) were others");
+  return result;
+}
+
+bool is_published(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
+                  const ExecuteOptions& options) {
+  std::vector<std::byte> answer(1);
+  agree_on(peers, [&] {
+    if (peers.rank() != 0) return;
+    const std::string output = plain_directory(output_directory);
+    const std::string partial = partial_directory(output_directory);
+    const bool has_partial = storage.exists(partial);
+    if (has_partial && was_made_of(storage, plan, partial) && storage.exists(partial + "/" + kIndexName) &&
+        !read_journals(storage, partial)) {
+      storage.remove_all(journal_directory(partial));
+      give_name(storage, output, options.force);
+      answer[0] = std::byte{1};
+    } else if (!has_partial && storage.is_directory(output) && was_made_of(storage, plan, output)) {
+      answer[0] = std::byte{1};
+    }
+  });
+  peers.broadcast(answer, 0);
+  return answer[0] != std::byte{0};
+}
+
+void remove_partial(Storage& storage, const std::string& partial) {
+  if (storage.is_directory(journal_directory(partial))) {
+    storage.remove_all(journal_directory(partial));
+    storage.sync_directory(partial);
+  }
+  storage.remove_all(partial);
+}
+
+Start start_or_resume(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& partial,
+                      const ExecuteOptions& options) {
+  Start start;
+  std::vector<std::byte> bytes;
+  agree_on(peers, [&] {
+    if (peers.rank() != 0) return;
+    const WorkIdentity work = identity_of(plan, options.version);
+    std::optional<Start> resumed;
+    if (options.resume) resumed = resume(storage, plan, partial, work);
+    if (!resumed) {
+      if (options.resume) require_hardly_begun(storage, plan, partial);
+      if (options.force || options.resume) remove_partial(storage, partial);
+      create_files(storage, plan, partial);
+      Journal(storage, journal_directory(partial), 0, 0).append(work);
+      start.remaining = plan::whole_files(plan);
+    } else {
+      start = std::move(*resumed);
+    }
+    bytes = to_archive(start);
+  });
+  peers.broadcast(bytes, 0);
+  if (peers.rank() != 0) start = from_archive<Start>(bytes);
+  return start;
+}
+
+}  // namespace moeweld::exec
