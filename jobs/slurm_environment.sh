@@ -12,6 +12,10 @@
 # srun does not take --cpus-per-task over from sbatch (SLURM 22.05 and newer).
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 
+# mpirun notices within two minutes that a node cannot be reached any more; by default it takes ten.
+: "${OMPI_MCA_oob_tcp_keepalive_time:=60}" "${OMPI_MCA_oob_tcp_keepalive_intvl:=10}" "${OMPI_MCA_oob_tcp_keepalive_probes:=6}"
+export OMPI_MCA_oob_tcp_keepalive_time OMPI_MCA_oob_tcp_keepalive_intvl OMPI_MCA_oob_tcp_keepalive_probes
+
 moeweld_launch() {  # moeweld_launch OPTION... -- ARGUMENT...: replaces this shell, so that signals reach the launcher, and from there the ranks
   local options=()
   while [ "$1" != -- ]; do options+=("$1"); shift; done

@@ -302,15 +302,94 @@ class signals(ClusterTest):
         self.wait_for(lambda: not self.call("squeue", "-h", "--name=moeweld-chain"), "the end of the chain")
 
 
+class nodes(ClusterTest):
+    def dead_node_does_not_end_a_job(self):
+        """SLURM queues the job again when a node is silent, and the script continues on the nodes that are left."""
+        self.stand_in()
+        job = self.submit("merge.sbatch", "config.yml", "out", options=signals.SMALL)
+        self.wait_for(lambda: self.read("log").count(" waits") == 4, "the beginning of the ranks")
+        dead = sorted(set(re.findall(r" (n\d+) waits$", self.read("log"), re.M)))[-1]
+        result = local_slurm(self.cluster, "crash", dead)
+        self.addCleanup(local_slurm, self.cluster, "boot", dead)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assert_job_ends(job, seconds=90)
+        self.assertEqual(self.fields(job)["Restarts"], "1")
+        done = re.findall(r"run 1 .* (n\d+) done$", self.read("log"), re.M)
+        self.assertEqual(len(done), 4, self.read("log"))
+        self.assertNotIn(dead, done)
+
+
+class network(unittest.TestCase):
+    """Ranks on two virtual nodes of their own, and what is between them gets worse."""
+    RANKS = 4
+    BOUND_SECONDS = 60
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="moeweld-net-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        # mpirun and its daemons find out that a link is dead within six seconds.
+        keepalive = {"OMPI_MCA_oob_tcp_keepalive_" + name: value for name, value in (("time", "3"), ("intvl", "1"), ("probes", "3"))}
+        self.environment = {**os.environ, **keepalive, "VIRTUAL_NODES_DIR": os.path.join(self.directory, "nodes"), "VIRTUAL_NODES_NET": "10.214.0",
+                            "VIRTUAL_NODES_TIMEOUT": str(self.BOUND_SECONDS)}
+        self.nodes("up", "2")
+        self.addCleanup(self.nodes, "down")
+
+    def path(self, *parts):
+        return os.path.join(self.directory, *parts)
+
+    def nodes(self, *arguments):
+        result = subprocess.run([os.path.join(HERE, "virtual_nodes.sh"), *arguments], cwd=self.directory, env=self.environment, capture_output=True, text=True,
+                                timeout=self.BOUND_SECONDS + 30)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def prepare(self, **options):
+        for seed, name in enumerate(("base", "a", "b")):
+            tiny_models.write_model(self.path(name), seed=seed, **options)
+        with open(self.path("ties.yml"), "w", encoding="utf-8") as file:
+            file.write(TIES % 0.5)
+        subprocess.run([MOEWELD, "merge", "ties.yml", "reference", "-q"], cwd=self.directory, check=True, timeout=60)
+
+    def assert_same_weights(self, out):
+        for name, data in tree(self.path("reference")).items():
+            if name.endswith(".safetensors"):
+                self.assertEqual(tree(self.path(out))[name], data)
+
+    def delay_and_loss_change_no_byte(self):
+        self.prepare(hidden=128, intermediate=256, vocab=4000)
+        self.nodes("lag", "n2", "5", "1")
+        self.nodes("run", str(self.RANKS), MOEWELD, "merge", "ties.yml", "out", "-q")
+        self.assert_same_weights("out")
+
+    def cut_ends_the_job_and_leaves_nothing_that_looks_complete(self):
+        self.prepare(layers=2, hidden=512, intermediate=2048, vocab=4000, heads=8, kv_heads=4)
+        self.nodes("lag", "n2", "30")  # every exchange of the ranks takes long enough to be cut
+        process = subprocess.Popen([os.path.join(HERE, "virtual_nodes.sh"), "run", str(self.RANKS), MOEWELD, "merge", "ties.yml", "out", "-q", "--threads", "1",
+                                    "--memory-limit", "256MiB"], cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        end = time.monotonic() + 30
+        while not os.path.exists(self.path("out.partial")) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        self.nodes("link", "n2", "down")
+        cut = time.monotonic()
+        said, _ = process.communicate(timeout=self.BOUND_SECONDS + 30)
+        self.assertNotEqual(process.returncode, 0, said)
+        self.assertNotEqual(process.returncode, 124, "hung until the time limit\n" + said)
+        self.assertLess(time.monotonic() - cut, self.BOUND_SECONDS)
+        self.assertFalse(os.path.exists(self.path("out")))
+        self.assertFalse(os.path.exists(self.path("out.partial", "model.safetensors.index.json")))
+        self.nodes("link", "n2", "up")
+        self.nodes("run", str(self.RANKS), MOEWELD, "merge", "ties.yml", "out", "-q", "--force")
+        self.assert_same_weights("out")
+
+
 class registration(unittest.TestCase):
     def every_test_is_registered(self):
         with open(os.path.join(HERE, "CMakeLists.txt"), encoding="utf-8") as file:
-            listed = re.findall(r"\b(?:registration|scripts|signals)\.\w+", file.read().split("set(cluster_tests")[1].split(")")[0])
+            listed = re.findall(r"\b(?:registration|network|nodes|scripts|signals)\.\w+", file.read().split("set(cluster_tests")[1].split(")")[0])
         self.assertEqual(sorted(listed), sorted(all_tests()))
 
 
-CLASSES = (registration, scripts, signals)
-HELPERS = {"merge_with", "begin", "ranks_that", "comes_back"}
+CLASSES = (registration, network, nodes, scripts, signals)
+HELPERS = {"assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
 
 
 def all_tests():
