@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-LAYERS = [["base"], ["storage"], ["formats", "merge"], ["tokenizer", "model", "config"], ["plan"], ["infer"], ["exec"], ["verify"], ["dist"], ["app"]]
+LAYERS = [["base"], ["storage"], ["formats", "merge"], ["tokenizer", "model", "config"], ["plan"], ["infer", "align"], ["exec"], ["verify"], ["dist"], ["app"]]
 RANK = {module: rank for rank, modules in enumerate(LAYERS) for module in modules}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
