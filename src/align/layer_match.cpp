@@ -11,6 +11,7 @@
 #include "align/products.h"
 #include "moeweld/align/assignment.h"
 #include "moeweld/align/neuron_match.h"
+#include "moeweld/base/error.h"
 
 namespace moeweld::align {
 
@@ -85,7 +86,8 @@ std::vector<float> sketch_in_place(const std::vector<float>& sketches, std::uint
 }
 
 /// Similarities of signatures less each model's mean.
-std::vector<double> similarity_of_signatures(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b, int threads) {
+std::vector<double> similarity_of_signatures(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b,
+                                             int threads) {
   const std::size_t size = a.size();
   const auto gather = [&](const std::vector<std::vector<float>>& signatures) {
     std::vector<float> rows;
@@ -109,8 +111,10 @@ std::vector<double> similarity_of_signatures(const std::vector<std::vector<float
   std::vector<float> products(size * size);
   for (std::size_t first = 0; first < kSignature; first += kDepth) {
     for (std::size_t i = 0; i < size; ++i) {
-      std::copy_n(rows_a.begin() + static_cast<std::ptrdiff_t>(i * kSignature + first), kDepth, part_a.begin() + static_cast<std::ptrdiff_t>(i * kDepth));
-      std::copy_n(rows_b.begin() + static_cast<std::ptrdiff_t>(i * kSignature + first), kDepth, part_b.begin() + static_cast<std::ptrdiff_t>(i * kDepth));
+      std::copy_n(rows_a.begin() + static_cast<std::ptrdiff_t>(i * kSignature + first), kDepth,
+                  part_a.begin() + static_cast<std::ptrdiff_t>(i * kDepth));
+      std::copy_n(rows_b.begin() + static_cast<std::ptrdiff_t>(i * kSignature + first), kDepth,
+                  part_b.begin() + static_cast<std::ptrdiff_t>(i * kDepth));
     }
     add_products(part_a.data(), size, part_b.data(), size, products.data(), size, threads);
   }
@@ -121,6 +125,14 @@ std::vector<float> to_floats(const std::vector<double>& values) {
   std::vector<float> result(values.size());
   std::transform(values.begin(), values.end(), result.begin(), [](double value) { return static_cast<float>(value); });
   return result;
+}
+
+/// Products of larger numbers may overflow float32.
+constexpr double kLargestSquare = 1e30;
+
+void check_finite(double square, const char* what) {
+  if (square <= kLargestSquare) return;
+  throw Error(ErrorCode::kInvalidInput, std::string(what) + " hold NaN, infinity or numbers too large to compare");
 }
 
 bool is_identity(const std::vector<std::uint32_t>& order) {
@@ -135,11 +147,14 @@ class PairOfLayers {
  public:
   PairOfLayers(const LayerTask& task, ExpertSource& a, ExpertSource& b) : task_(task), size_(task.num_experts), a_(a), b_(b) {}
 
+  /// Throws Error(kInvalidInput) for what is not finite.
   void measure_norms() {
     for (std::uint32_t e = 0; e < size_; ++e) {
       square_a_ += squared_norm(a_.load(e), task_.threads);
       square_b_ += squared_norm(b_.load(e), task_.threads);
     }
+    check_finite(square_a_, "the expert weights of the layer it is matched to");
+    check_finite(square_b_, "its expert weights");
   }
   double scale() const { return static_cast<double>(size_) * reciprocal(std::sqrt(square_a_) * std::sqrt(square_b_)); }
 
@@ -260,6 +275,8 @@ LayerMatch LayerMatcher::match(std::span<const float> router, ExpertSource& expe
   const std::uint32_t size = task_.num_experts;
   const std::vector<double> rows_a = centred(router_, size);
   const std::vector<double> rows_b = centred(router, size);
+  check_finite(dot(rows_a.data(), rows_a.data(), rows_a.size()), "the router rows of the layer it is matched to");
+  check_finite(dot(rows_b.data(), rows_b.data(), rows_b.size()), "its router rows");
   const std::vector<double> of_routers = similarity_of_rows(rows_a, rows_b, size);
   PairOfLayers pair(task_, experts_, experts);
   LayerMatch result;

@@ -41,7 +41,7 @@ double dot(const float* a, const float* b, std::size_t count) {
 template <class Work>
 void for_blocks(std::uint64_t num_neurons, int threads, const Work& work, std::uint64_t block_neurons = kNeuronBlock) {
   const auto num_blocks = static_cast<std::int64_t>((num_neurons + block_neurons - 1) / block_neurons);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(std::max(1, threads))
+#pragma omp parallel for schedule(dynamic, 1) num_threads(std::max(1, threads)) if (num_blocks > 1)
   for (std::int64_t block = 0; block < num_blocks; ++block) {
     const std::uint64_t first = static_cast<std::uint64_t>(block) * block_neurons;
     work(first, std::min(block_neurons, num_neurons - first));

@@ -69,7 +69,7 @@ HWY_EXPORT(AddProducts);
 void add_products(const float* a, std::size_t rows, const float* b, std::size_t columns, float* c, std::size_t stride, int threads) {
   constexpr std::size_t kColumnsAtOnce = 128;
   const auto num_parts = static_cast<std::int64_t>((columns + kColumnsAtOnce - 1) / kColumnsAtOnce);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(std::max(1, threads))
+#pragma omp parallel for schedule(dynamic, 1) num_threads(std::max(1, threads)) if (num_parts > 1)
   for (std::int64_t part = 0; part < num_parts; ++part) {
     const std::size_t first = static_cast<std::size_t>(part) * kColumnsAtOnce;
     HWY_DYNAMIC_DISPATCH(AddProducts)(a, rows, b + first * kDepth, std::min(kColumnsAtOnce, columns - first), c + first, stride);

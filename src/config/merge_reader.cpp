@@ -17,7 +17,7 @@ constexpr std::int64_t kMostLayers = 100'000;
 
 const std::vector<std::string> kTopKeys = {"models",           "slices", "modules",   "merge_method", "base_model",
                                            "parameters",       "dtype",  "out_dtype", "tokenizer",    "chat_template",
-                                           "tokenizer_source", "name",   "mtp"};
+                                           "tokenizer_source", "name",   "mtp",       "align_experts"};
 
 class MergeReader {
  public:
@@ -59,6 +59,8 @@ class MergeReader {
         if (!value.IsNull()) config_.out_dtype = reader_.dtype(value, "out_dtype");
       } else if (key == "mtp") {
         if (!value.IsNull()) read_mtp(value);
+      } else if (key == "align_experts") {
+        if (!value.IsNull()) read_align_experts(value);
       } else if (key == "tokenizer_source") {
         if (value.IsNull()) return true;
         tokenizer_source_line = line;
@@ -249,6 +251,40 @@ class MergeReader {
     } else {
       reader_.problem(line_of(node), "'mtp' is '" + printable(*mode, 60) + "', but must be merge, base or drop");
     }
+  }
+
+  std::optional<bool> flag(const YAML::Node& node, const std::string& what) {
+    const auto text = node.IsScalar() ? std::optional(node.Scalar()) : std::nullopt;
+    const auto value = text ? as_bool(Scalar(*text)) : std::nullopt;
+    if (!value) reader_.problem(line_of(node), what + " must be true or false" + (text ? ", not '" + printable(*text, 60) + "'" : ""));
+    return value;
+  }
+
+  void read_align_experts(const YAML::Node& node) {
+    AlignExperts align{.line = line_of(node)};
+    if (!node.IsMap()) {
+      if (flag(node, "'align_experts', where it is no mapping of 'match' and 'neurons',").value_or(false)) config_.align_experts = align;
+      return;
+    }
+    reader_.read_map(node, "align_experts", {"match", "neurons"}, [&](const std::string& key, const YAML::Node& value) {
+      if (key == "neurons") {
+        align.neurons = flag(value, "'neurons'").value_or(true);
+      } else if (key == "match") {
+        const auto match = reader_.text(value, "match");
+        if (!match) return true;
+        if (*match == "router") {
+          align.match = AlignExperts::Match::kRouter;
+        } else if (*match == "weights") {
+          align.match = AlignExperts::Match::kWeights;
+        } else if (*match != "both") {
+          reader_.problem(line_of(value), "'match' is '" + printable(*match, 60) + "', but must be router, weights or both");
+        }
+      } else {
+        return false;
+      }
+      return true;
+    });
+    config_.align_experts = align;
   }
 
   void read_tokenizer_source(const YAML::Node& node) {

@@ -8,6 +8,7 @@
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/base/trace.h"
+#include "moeweld/exec/alignment.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/merge/method.h"
 
@@ -46,13 +47,15 @@ std::uint64_t plan_memory_bytes(const plan::MergePlan& plan) {
   for (const plan::AuxiliaryFile& file : plan.auxiliary_files) sum += file.content.size();
   sum *= 2;  // as sent and as decoded
   for (const plan::Slot& slot : plan.slots) sum += slot.size_bytes();
+  sum += plan.num_orders * sizeof(std::uint32_t);
   return sum;
 }
 
 struct Needs {
   std::uint64_t reserve_bytes = 0;
   std::size_t smallest_slot_bytes = 0;
-  bool holds_results = false;  ///< some operation may be applied under a guess
+  std::uint64_t prepare_bytes = 0;  ///< before there are slots and windows
+  bool holds_results = false;       ///< some operation may be applied under a guess
 };
 
 Needs needs_of(const plan::MergePlan& plan, int threads) {
@@ -83,7 +86,12 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
   needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes;
+  if (!plan.alignments.empty()) needs.prepare_bytes = kProgramBytes + plan_memory_bytes(plan) + expert_order_bytes(plan, threads);
   return needs;
+}
+
+std::uint64_t least_bytes(const Needs& needs) {
+  return std::max(needs.prepare_bytes, needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB);
 }
 
 }  // namespace
@@ -102,7 +110,7 @@ bool needs_measuring(const plan::Operation& operation) {
 
 BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
   const Needs needs = needs_of(plan, threads);
-  const std::uint64_t least = needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB;
+  const std::uint64_t least = least_bytes(needs);
   if (limit_bytes < least) {
     throw Error(ErrorCode::kUsage, "a memory limit of " + format_memory(limit_bytes) +
                                        " per rank is too small for this merge; it needs at least " + format_memory(round_up(least, kMiB)) +
@@ -128,7 +136,7 @@ BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes,
 
 std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan) {
   const Needs needs = needs_of(plan, 1);
-  return round_up(needs.reserve_bytes + kFewestSlots * needs.smallest_slot_bytes + kWindows * kMiB, kMiB);
+  return round_up(least_bytes(needs), kMiB);
 }
 
 std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
@@ -141,7 +149,9 @@ std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t li
     const std::uint64_t held = operation.task.elements() * input_bytes_per_element(operation) / sizes.slot_bytes + 4;
     if (held <= sizes.num_slots) slots = std::max(slots, held + kReadAheadBytesHeld / sizes.slot_bytes + kStreamingSlots);
   }
-  return sizes.reserve_bytes + sizes.num_windows * sizes.window_bytes + std::min<std::uint64_t>(slots, sizes.num_slots) * sizes.slot_bytes;
+  const std::uint64_t merging =
+      sizes.reserve_bytes + sizes.num_windows * sizes.window_bytes + std::min<std::uint64_t>(slots, sizes.num_slots) * sizes.slot_bytes;
+  return std::max(merging, needs_of(plan, threads).prepare_bytes);
 }
 
 AlignedBuffer BufferPool::acquire() {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <set>
 
 #include "exec/exchange.h"
@@ -17,6 +18,7 @@
 #include "moeweld/base/trace.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
+#include "moeweld/plan/alignment.h"
 
 namespace moeweld::exec {
 
@@ -82,13 +84,14 @@ void remove_partial_quietly(Peers& peers, Storage& storage, const std::string& p
   }
 }
 
-PreparedSlots prepare(Peers& peers, Start& start, RankPipeline& pipeline) {
+PreparedSlots prepare(Peers& peers, Storage& storage, const plan::MergePlan& plan, const ExecuteOptions& options, Start& start,
+                      Journal& journal) {
   if (start.slots) return std::move(*start.slots);
-  PreparedSlots prepared = prepare_slots(peers, pipeline.storage, pipeline.plan, pipeline.options);
-  if (pipeline.plan.slots.empty()) return prepared;
+  PreparedSlots prepared = prepare_slots(peers, storage, plan, options);
+  if (plan.slots.empty() && plan.alignments.empty()) return prepared;
   // Before anything that depends on them is on stable storage: a processor of another kind might make other ones.
   agree_on(peers, [&] {
-    if (peers.rank() == 0) pipeline.journal->append(prepared);
+    if (peers.rank() == 0) journal.append(prepared);
   });
   return prepared;
 }
@@ -120,11 +123,13 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   Journal journal(storage, journal_directory(partial), begin.attempt, peers.rank());
   WorldProgress world_progress(peers, schedule, progress);
   try {
-    RankPipeline pipeline(storage, plan, options, world_progress);
+    auto stage = Clock::now();
+    PreparedSlots prepared = in_stage("prepare", [&] { return prepare(peers, storage, plan, options, begin, journal); });
+    std::optional<plan::MergePlan> ordered;
+    if (!plan.alignments.empty()) ordered = plan::with_orders(plan, prepared.expert_orders.orders);
+    RankPipeline pipeline(storage, ordered ? *ordered : plan, options, world_progress);
     pipeline.journal = &journal;
     for (Decided& decided : begin.decided) pipeline.decided[decided.operation] = std::move(decided.decisions);
-    auto stage = Clock::now();
-    PreparedSlots prepared = in_stage("prepare", [&] { return prepare(peers, begin, pipeline); });
     pipeline.slot_rows = std::move(prepared.rows);
     report.warnings = std::move(prepared.warnings);
     report.prepare_seconds = seconds_since(stage);
@@ -133,7 +138,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     in_stage("measure shared tensors", [&] { measure_shared(peers, schedule, pipeline); });
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
       const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
-      for (const std::uint32_t index : find_speculative(plan, runs, pipeline.sizes)) {
+      for (const std::uint32_t index : find_speculative(pipeline.plan, runs, pipeline.sizes)) {
         if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
       }
       in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
@@ -168,7 +173,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     agree_on(peers, [&] {
       if (peers.rank() == 0)
         in_stage("publish", [&] {
-          publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core}, output_directory, options);
+          publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core, &prepared.expert_orders}, output_directory,
+                  options);
         });
     });
     report.publish_seconds = seconds_since(stage);

@@ -68,6 +68,32 @@ bool is_digest(const std::string& text) {
 
 }  // namespace
 
+namespace {
+
+/// "3,0,1,2": one text for the many numbers of a large layer; null where all stay.
+Json order_json(const std::vector<std::uint32_t>& order) {
+  bool stays = true;
+  std::string text;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    stays = stays && order[i] == i;
+    text += (i == 0 ? "" : ",") + std::to_string(order[i]);
+  }
+  return stays ? Json() : Json(std::move(text));
+}
+
+Json alignment_json(const ManifestAlignment& alignment) {
+  Json neurons = Json::array();
+  for (const std::vector<std::uint32_t>& order : alignment.neurons) neurons.push_back(order_json(order));
+  return {{"layer", alignment.layer},
+          {"model", alignment.model},
+          {"experts", alignment.experts},
+          {"neurons", std::move(neurons)},
+          {"router", {{"before", alignment.router_before}, {"after", alignment.router_after}}},
+          {"weights", {{"before", alignment.weights_before}, {"after", alignment.weights_after}}}};
+}
+
+}  // namespace
+
 std::string serialize_manifest(const Manifest& manifest) {
   Json json = {{"schema", kManifestSchema},
                {"version", manifest.version},
@@ -80,6 +106,7 @@ std::string serialize_manifest(const Manifest& manifest) {
   if (!manifest.plan_digest.empty()) json["plan_digest"] = manifest.plan_digest;
   if (!manifest.blas_core.empty()) json["blas_core"] = manifest.blas_core;
   if (!manifest.composition.empty()) json["composition"] = manifest.composition;
+  for (const ManifestAlignment& alignment : manifest.alignments) json["alignments"].push_back(alignment_json(alignment));
   for (const ManifestInput& input : manifest.inputs) {
     json["inputs"].push_back(
         {{"model", input.model}, {"path", input.path}, {"size_bytes", input.size_bytes}, {"modified_ns", input.modified_ns}});

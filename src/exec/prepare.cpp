@@ -122,6 +122,7 @@ PreparedSlots prepare_slots(Peers& peers, Storage& storage, const plan::MergePla
     if (const auto warning = degenerate_layers(slot, prepared.rows.back(), options.threads)) prepared.warnings.push_back(*warning);
   }
   if (const auto warning = degenerate_random_routers(peers, plan, options.threads)) prepared.warnings.push_back(*warning);
+  prepared.expert_orders = find_expert_orders(peers, storage, plan, options);
   return prepared;
 }
 

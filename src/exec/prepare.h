@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "moeweld/base/peers.h"
+#include "moeweld/exec/alignment.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/plan/merge_plan.h"
 #include "moeweld/storage/storage.h"
@@ -13,13 +14,19 @@ namespace moeweld::exec {
 
 struct PreparedSlots {
   std::vector<std::vector<double>> rows;  ///< by slot, row-major, of the slot's shape; the same on every rank
+  ExpertOrders expert_orders;             ///< of the plan's alignments
   std::vector<std::string> warnings;      ///< degenerate routers
   std::string blas_core;                  ///< that a forward pass ran on; empty where there was none
 };
 
 template <class Archive>
+void serialize(Archive& archive, AlignedLayer& value) {
+  archive(value.alignment, value.model, value.router_before, value.router_after, value.weights_before, value.weights_after,
+          value.experts_moved, value.neurons_moved);
+}
+template <class Archive>
 void serialize(Archive& archive, PreparedSlots& prepared) {
-  archive(prepared.rows, prepared.warnings, prepared.blas_core);
+  archive(prepared.rows, prepared.expert_orders.orders, prepared.expert_orders.layers, prepared.warnings, prepared.blas_core);
 }
 
 /// Collective; throws the same Error on every rank.

@@ -58,6 +58,7 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   for (const plan::PlannedInputFile& file : plan.input_files) {
     manifest.inputs.push_back({plan.models[file.model].reference, file.path, file.identity.size_bytes, file.identity.modified_ns});
   }
+  if (with.expert_orders != nullptr) manifest.alignments = describe_orders(plan, *with.expert_orders);
   manifest.files = std::move(files);
   return manifest;
 }

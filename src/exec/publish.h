@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "exec/window_writer.h"
+#include "moeweld/exec/alignment.h"
 #include "moeweld/exec/execute.h"
 
 namespace moeweld::exec {
@@ -22,10 +23,11 @@ void give_name(Storage& storage, const std::string& output, bool force);
 /// Digest of every output file from all ranks' runs. Throws Error(kInternal) if a chunk is missing or there twice.
 std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs);
 
-/// What the manifest says of the processors.
+/// What the manifest says of how the bytes came about.
 struct ComputedWith {
   std::vector<std::string> simd_targets;  ///< by rank
   std::string blas_core;                  ///< of all ranks, else empty
+  const ExpertOrders* expert_orders = nullptr;
 };
 
 /// Writes auxiliary files, model card, manifest and, last, the index into OUT.partial, removes the journal, and calls give_name().

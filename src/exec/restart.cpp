@@ -47,9 +47,11 @@ void require_files(Storage& storage, const plan::MergePlan& plan, const std::str
 }
 
 void require_slots(const plan::MergePlan& plan, const PreparedSlots& slots, const std::string& partial) {
-  bool fits = slots.rows.size() == plan.slots.size();
+  bool fits = slots.rows.size() == plan.slots.size() && slots.expert_orders.orders.size() == plan.num_orders;
   for (std::size_t i = 0; fits && i < plan.slots.size(); ++i) fits = slots.rows[i].size() == num_elements(plan.slots[i].shape);
-  if (!fits) throw Error(ErrorCode::kInvalidInput, "the journal's router rows do not fit the plan. Begin again with --force.", partial);
+  if (!fits)
+    throw Error(ErrorCode::kInvalidInput, "the journal's router rows or orders of experts do not fit the plan. Begin again with --force.",
+                partial);
 }
 
 std::optional<Start> resume(Storage& storage, const plan::MergePlan& plan, const std::string& partial, const WorkIdentity& work) {

@@ -81,7 +81,7 @@ UnitReader::Turn UnitReader::next_turn() {
 }
 
 void UnitReader::run() {
-  ViewReader views(files_);
+  ViewReader views(files_, plan_.orders);
   try {
     while (true) {
       Turn turn = next_turn();

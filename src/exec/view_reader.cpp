@@ -55,11 +55,20 @@ void convert(DType from, DType to, std::uint64_t count, const std::byte* source,
   passthrough.apply(task, {}, {.first_element = 0, .num_elements = count, .inputs = std::span(&source, 1)}, target);
 }
 
+template <std::size_t kSize>
+void gather(const std::byte* row, std::span<const std::uint32_t> columns, std::byte* target) {
+  for (const std::uint32_t column : columns) {
+    std::memcpy(target, row + column * kSize, kSize);
+    target += kSize;
+  }
+}
+
 std::uint64_t scratch_below(const SourceView& view) {
   std::uint64_t most = 0;
   for (const SourceView& child : view.children) {
     std::uint64_t own = 2 * kConversionBytes;
-    if (view.kind == SourceView::Kind::kColumns || view.kind == SourceView::Kind::kColumnSlice) {
+    if (view.kind == SourceView::Kind::kColumns || view.kind == SourceView::Kind::kColumnSlice ||
+        view.kind == SourceView::Kind::kPermutedColumns) {
       own += std::max(kBandBytes, row_bytes(view, child));
     }
     most = std::max(most, own + scratch_below(child));
@@ -95,6 +104,12 @@ void ViewReader::evaluate(const SourceView& view, std::uint64_t first, std::uint
     case SourceView::Kind::kColumns:
     case SourceView::Kind::kColumnSlice:
       place_columns(view, first, count, target, depth);
+      return;
+    case SourceView::Kind::kPermutedRows:
+      permute_rows(view, first, count, target, depth);
+      return;
+    case SourceView::Kind::kPermutedColumns:
+      permute_columns(view, first, count, target, depth);
       return;
   }
 }
@@ -166,6 +181,70 @@ void ViewReader::place_columns(const SourceView& view, std::uint64_t first, std:
         const std::uint64_t child_column = run.from + (from - row_begin - run.to);
         std::memcpy(target + (from - first) * element_size, rows + (i * run.child->columns + child_column) * element_size,
                     (to - from) * element_size);
+      }
+    }
+  }
+}
+
+std::span<const std::uint32_t> ViewReader::order_of(const SourceView& view, std::uint64_t count) const {
+  const SourceView& child = view.children.at(0);
+  if (child.num_elements != view.num_elements || child.dtype != view.dtype) fail("and its permuted child are unlike");
+  if (view.first + count > orders_.size()) fail("is in an order that is not known");
+  return orders_.subspan(view.first, count);
+}
+
+void ViewReader::permute_rows(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  const std::uint64_t columns = std::max<std::uint64_t>(1, view.columns);
+  const std::uint64_t num_rows = view.num_elements / columns;
+  const std::span<const std::uint32_t> order = order_of(view, num_rows);
+  const std::uint64_t end = first + count;
+  for (std::uint64_t done = first; done < end;) {
+    // Neighbours that stay neighbours are read at once.
+    const std::uint64_t row = done / columns;
+    std::uint64_t last = row + 1;
+    while (last * columns < end && order[last] == order[last - 1] + 1) ++last;
+    const std::uint64_t part = std::min(end, last * columns) - done;
+    if (order[row] + (last - row) > num_rows) fail("has rows that its child has not");
+    evaluate(view.children[0], order[row] * columns + (done - row * columns), part, target, depth + 1);
+    target += part * size_bytes(view.dtype);
+    done += part;
+  }
+}
+
+void ViewReader::permute_columns(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  const SourceView& child = view.children.at(0);
+  const std::uint64_t columns = view.columns;
+  if (columns == 0 || child.columns != columns) fail("has another width than its permuted child");
+  const std::span<const std::uint32_t> order = order_of(view, columns);
+  if (std::any_of(order.begin(), order.end(), [&](std::uint32_t column) { return column >= columns; }))
+    fail("takes columns that its child has not");
+  const std::size_t element_size = size_bytes(view.dtype);
+  const std::uint64_t end = first + count;
+  const std::uint64_t end_row = (end + columns - 1) / columns;
+  const std::uint64_t band = std::max<std::uint64_t>(1, kBandBytes / row_bytes(view, child));
+  for (std::uint64_t row = first / columns; row < end_row; row += band) {
+    const std::uint64_t num_rows = std::min(band, end_row - row);
+    std::byte* rows = scratch(2 * depth + 1, num_rows * columns * element_size);
+    evaluate(child, row * columns, num_rows * columns, rows, depth + 1);
+    for (std::uint64_t i = 0; i < num_rows; ++i) {
+      const std::uint64_t row_begin = (row + i) * columns;
+      const std::uint64_t from = std::max(first, row_begin);
+      const std::uint64_t to = std::min(end, row_begin + columns);
+      const auto wanted = order.subspan(from - row_begin, to - from);
+      const std::byte* source = rows + i * columns * element_size;
+      std::byte* place = target + (from - first) * element_size;
+      switch (element_size) {
+        case 1:
+          gather<1>(source, wanted, place);
+          break;
+        case 2:
+          gather<2>(source, wanted, place);
+          break;
+        case 4:
+          gather<4>(source, wanted, place);
+          break;
+        default:
+          gather<8>(source, wanted, place);
       }
     }
   }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "exec/input_files.h"
@@ -11,11 +12,12 @@
 
 namespace moeweld::exec {
 
-/// One thread at a time. Files are read in large aligned extents; where a node needs only columns of its child, whole rows are read in
-/// bands and picked from, so memory stays bounded (view_scratch_bytes) whatever the size of the matrix.
+/// `orders` (MergePlan::orders, which outlive the reader) are what permuted rows and columns look up. One thread at a time. Files are read
+/// in large aligned extents; where a node needs only columns of its child, whole rows are read in bands and picked from, so memory stays
+/// bounded (view_scratch_bytes) whatever the size of the matrix.
 class ViewReader {
  public:
-  explicit ViewReader(InputFiles& files) : files_(files) {}
+  explicit ViewReader(InputFiles& files, std::span<const std::uint32_t> orders = {}) : files_(files), orders_(orders) {}
 
   /// Elements [first, first + count) of `view`, in its dtype, to `target` (aligned for the dtype). Returns the bytes read from files.
   /// Throws Error(kInternal) for a tree whose parts do not fit each other.
@@ -28,9 +30,14 @@ class ViewReader {
   void read_leaf(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target);
   void stack_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   void place_columns(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  void permute_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  void permute_columns(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  /// The `count` numbers of a permuted view, each below `count`.
+  std::span<const std::uint32_t> order_of(const plan::SourceView& view, std::uint64_t count) const;
   std::byte* scratch(std::size_t index, std::size_t num_bytes);
 
   InputFiles& files_;
+  const std::span<const std::uint32_t> orders_;
   AlignedBuffer extent_;
   std::vector<std::vector<std::byte>> scratch_;  ///< two per level of the tree: rows of a child, and rows before their conversion
   std::uint64_t read_bytes_ = 0;

@@ -42,6 +42,11 @@ void serialize(Archive& archive, Slot& value) {
           value.num_shared, value.positive_ids, value.negative_ids);
 }
 template <class Archive>
+void serialize(Archive& archive, Alignment& value) {
+  archive(value.layer, value.match, value.neurons, value.num_experts, value.num_groups, value.num_neurons, value.hidden, value.reference,
+          value.models, value.router, value.correction_bias, value.gate, value.up, value.down, value.first_order);
+}
+template <class Archive>
 void serialize(Archive& archive, PlannedTensor& value) {
   archive(value.name, value.dtype, value.shape, value.file, value.begin, value.size_bytes);
 }
@@ -60,8 +65,8 @@ void serialize(Archive& archive, DroppedTensor& value) {
 template <class Archive>
 void serialize(Archive& archive, MergePlan& value) {
   archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files,
-          value.output_files, value.tensors, value.operations, value.slots, value.auxiliary_files, value.dropped, value.composition,
-          value.notes, value.warnings, value.base_models);
+          value.output_files, value.tensors, value.operations, value.slots, value.alignments, value.num_orders, value.orders,
+          value.auxiliary_files, value.dropped, value.composition, value.notes, value.warnings, value.base_models);
 }
 
 std::uint64_t MergePlan::output_bytes() const {
@@ -88,6 +93,8 @@ std::uint64_t read_bytes(const SourceView& view) {
       for (const SourceView& child : view.children) sum += read_bytes(child);
       return sum;
     case SourceView::Kind::kColumnSlice:
+    case SourceView::Kind::kPermutedRows:
+    case SourceView::Kind::kPermutedColumns:
       return read_bytes(view.children.at(0));
     case SourceView::Kind::kRowSlice: {
       const SourceView& child = view.children.at(0);

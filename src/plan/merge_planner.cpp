@@ -10,6 +10,7 @@
 #include "moeweld/base/text.h"
 #include "moeweld/model/model_config.h"
 #include "plan/auxiliary_files.h"
+#include "plan/expert_alignment.h"
 #include "plan/expert_layout.h"
 #include "plan/grouped_problems.h"
 #include "plan/input_models.h"
@@ -60,6 +61,7 @@ class MergePlanner {
       plan_.notes.push_back("--layout fused has no effect: the model has no experts that could be fused");
     }
     lay_out(arrange(std::move(tensors), family, layout()), options_, plan_);
+    if (config_.align_experts) align_experts(*config_.align_experts, matching_, *inputs_, file_.path, problems_, plan_);
     describe();
     add_files();
     problems_.throw_if_any();

@@ -44,10 +44,10 @@ Json view_json(const SourceView& view) {
     json["file"] = view.file;
     json["begin"] = view.begin;
   } else {
-    constexpr const char* kNames[] = {"bytes", "rows", "columns", "row_slice", "column_slice"};
+    constexpr const char* kNames[] = {"bytes", "rows", "columns", "row_slice", "column_slice", "permuted_rows", "permuted_columns"};
     json["view"] = kNames[static_cast<std::size_t>(view.kind)];
     json["columns"] = view.columns;
-    if (view.kind == SourceView::Kind::kRowSlice || view.kind == SourceView::Kind::kColumnSlice) json["first"] = view.first;
+    if (view.kind != SourceView::Kind::kRows && view.kind != SourceView::Kind::kColumns) json["first"] = view.first;
     json["of"] = Json::array();
     for (const SourceView& child : view.children) json["of"].push_back(view_json(child));
   }
@@ -124,6 +124,11 @@ std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint
   }
   text += "\nrandom seed " + std::to_string(plan.seed) + "\n";
   for (const std::string& line : plan.composition) text += printable(line, 500) + "\n";
+  if (!plan.alignments.empty()) {
+    const bool neurons = plan.alignments.front().neurons;
+    text += "open slots: the order of experts" + std::string(neurons ? " and of their neurons" : "") + " in " +
+            plural(plan.alignments.size(), "layer") + ", filled from tensor data before the first item (moeweld plan --align shows them)\n";
+  }
   for (const Slot& slot : plan.slots) text += "open slot: " + slot.name + ", filled from tensor data before the first item\n";
 
   std::map<std::string, Aggregate> dropped;
@@ -172,6 +177,13 @@ void write_plan_json(std::ostream& out, const MergePlan& plan, const Schedule& s
     return Json{{"read_bytes", load.read_bytes}, {"write_bytes", load.write_bytes}};
   });
   write_list(out, "slots", plan.slots, [](const Slot& slot) { return Json{{"name", slot.name}, {"shape", slot.shape}}; });
+  write_list(out, "alignments", plan.alignments, [](const Alignment& alignment) {
+    return Json{{"layer", alignment.layer},
+                {"experts", alignment.num_experts},
+                {"groups", alignment.num_groups},
+                {"neurons", alignment.neurons ? Json(alignment.num_neurons) : Json()},
+                {"models", alignment.models}};
+  });
   write_list(out, "dropped", plan.dropped, [](const DroppedTensor& tensor) {
     return Json{{"model", tensor.model}, {"name", tensor.name}, {"reason", tensor.reason}};
   });

@@ -30,8 +30,9 @@ struct LayerSimilarity {
 };
 
 struct LayerMatch {
-  std::vector<std::uint32_t> experts;               ///< expert e of the reference goes with expert experts[e] of the other model
-  std::vector<std::vector<std::uint32_t>> neurons;  ///< [e]: neuron n of e goes with neuron neurons[e][n] of experts[e]; empty unless asked for
+  std::vector<std::uint32_t> experts;  ///< expert e of the reference goes with expert experts[e] of the other model
+  std::vector<std::vector<std::uint32_t>>
+      neurons;  ///< [e]: neuron n of e goes with neuron neurons[e][n] of experts[e]; empty unless asked for
   LayerSimilarity before;
   LayerSimilarity after;
 };
@@ -44,7 +45,8 @@ struct LayerMatch {
 /// of an expert's sketched neurons (a kernel mean under the squared inner product), less the layer's mean; then the pairs so joined, and
 /// runners-up that come near, are compared exactly and assigned again.
 ///
-/// Deterministic on any number of threads and any vector width. Not collective.
+/// Throws Error(kInvalidInput), without a path, where router rows or experts hold NaN, infinity or numbers beyond 1e15. Deterministic on
+/// any number of threads and any vector width. Not collective.
 class LayerMatcher {
  public:
   /// `router`: [num_experts, hidden]. Both outlive the matcher.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "moeweld/base/dtype.h"
+#include "moeweld/config/align_experts.h"
 #include "moeweld/config/model_reference.h"
 #include "moeweld/config/parameter.h"
 
@@ -73,6 +74,7 @@ struct MergeConfig {
   std::optional<DType> dtype;
   std::optional<DType> out_dtype;
   MtpMode mtp = MtpMode::kMerge;
+  std::optional<AlignExperts> align_experts;
   std::optional<TokenizerConfig> tokenizer;
   std::optional<std::string> chat_template;  ///< "auto", a known name, or a Jinja text
   int chat_template_line = 0;

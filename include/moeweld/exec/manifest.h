@@ -25,6 +25,19 @@ struct ManifestInput {
   std::int64_t modified_ns = 0;
 };
 
+/// The order of a layer's experts and neurons in one model, and what it is worth.
+struct ManifestAlignment {
+  int layer = 0;
+  std::string model;
+  std::vector<std::uint32_t> experts;  ///< expert e of the output is expert experts[e] of the model
+  /// [e]: its neuron n is neuron neurons[e][n] of that expert; empty: as they are.
+  std::vector<std::vector<std::uint32_t>> neurons;
+  double router_before = 0;  ///< cosines with the model it is matched to; NaN: not looked at
+  double router_after = 0;
+  double weights_before = 0;
+  double weights_after = 0;
+};
+
 struct Manifest {
   std::string version;
   std::string config;  ///< the YAML as read
@@ -34,7 +47,8 @@ struct Manifest {
   std::vector<std::string> simd_targets;  ///< of each rank, for information: bytes do not depend on them
   std::string blas_core;  ///< of OpenBLAS on all ranks: last bits of router rows from a forward pass depend on it. Empty if they differ,
                           ///< which is refused where anything depends on it
-  std::vector<std::string> composition;  ///< assemblies: what comes from which model
+  std::vector<std::string> composition;       ///< assemblies: what comes from which model
+  std::vector<ManifestAlignment> alignments;  ///< written only; empty without align_experts
   std::vector<ManifestInput> inputs;
   std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md
 };

@@ -14,13 +14,14 @@
 #include "moeweld/base/digest.h"
 #include "moeweld/base/dtype.h"
 #include "moeweld/base/shape.h"
+#include "moeweld/config/align_experts.h"
 #include "moeweld/merge/task.h"
 #include "moeweld/model/transformer.h"
 #include "moeweld/storage/storage.h"
 
 namespace moeweld::plan {
 
-constexpr int kPlanSchemaVersion = 2;
+constexpr int kPlanSchemaVersion = 3;
 
 struct PlannedInputFile {
   std::string path;
@@ -38,11 +39,13 @@ struct PlannedModel {
 /// ones (permuted rows, block scales, LoRA) compose with these. exec/view_reader.h evaluates them.
 struct SourceView {
   enum class Kind : std::uint8_t {
-    kBytes,        ///< a leaf: num_elements from byte `begin` of `file`
-    kRows,         ///< children one after the other: matrices of equal width, or vectors
-    kColumns,      ///< children side by side: matrices of equal height
-    kRowSlice,     ///< num_elements / columns rows of children[0], from row `first` on
-    kColumnSlice,  ///< `columns` columns of children[0], from column `first` on
+    kBytes,            ///< a leaf: num_elements from byte `begin` of `file`
+    kRows,             ///< children one after the other: matrices of equal width, or vectors
+    kColumns,          ///< children side by side: matrices of equal height
+    kRowSlice,         ///< num_elements / columns rows of children[0], from row `first` on
+    kColumnSlice,      ///< `columns` columns of children[0], from column `first` on
+    kPermutedRows,     ///< row r is row orders[first + r] of children[0], a vector being one column: MergePlan::orders
+    kPermutedColumns,  ///< column c is column orders[first + c] of children[0]
   };
   Kind kind = Kind::kBytes;
   DType dtype{};
@@ -50,7 +53,7 @@ struct SourceView {
   std::uint64_t begin = 0;  ///< first byte in the file
   std::uint64_t num_elements = 0;
   std::uint64_t columns = 0;  ///< length of a row; 0 for a leaf that is the whole source
-  std::uint64_t first = 0;    ///< of a slice
+  std::uint64_t first = 0;    ///< of a slice, or into MergePlan::orders
   std::vector<SourceView> children;
 };
 
@@ -119,6 +122,36 @@ struct Slot {
   std::uint64_t size_bytes() const { return num_elements(shape) * sizeof(double); }
 };
 
+constexpr std::uint32_t kNoOperation = std::numeric_limits<std::uint32_t>::max();
+
+/// One layer's experts, and the neurons in them, which some models have in another order than the one they are merged with. The orders are
+/// open until prepare; the operations' sources are planned as if experts kept their places, with views that have neurons in order.
+struct Alignment {
+  int layer = 0;  ///< of the output
+  config::AlignExperts::Match match = config::AlignExperts::Match::kBoth;
+  bool neurons = true;
+  std::uint32_t num_experts = 0;
+  std::uint32_t num_groups = 1;  ///< of routing: only whole groups change places
+  std::uint64_t num_neurons = 0;
+  std::uint64_t hidden = 0;
+  std::uint32_t reference = 0;        ///< index into Operation::sources, of all operations below
+  std::vector<std::uint32_t> models;  ///< likewise: those that are brought into the reference's order
+  std::uint32_t router = kNoOperation;
+  std::uint32_t correction_bias = kNoOperation;  ///< one number per expert; not every family has it
+  std::vector<std::uint32_t> gate;               ///< operations by expert
+  std::vector<std::uint32_t> up;
+  std::vector<std::uint32_t> down;
+  /// Into MergePlan::orders. For each of `models`: num_experts numbers, expert e of the output is expert order[e] of the model; then, if
+  /// neurons are ordered, num_neurons for each expert e: its neuron n is neuron order[n] of that expert.
+  std::uint64_t first_order = 0;
+
+  std::uint64_t orders_per_model() const { return num_experts * (1 + (neurons ? num_neurons : 0)); }
+  std::uint64_t expert_order(std::size_t model) const { return first_order + model * orders_per_model(); }
+  std::uint64_t neuron_order(std::size_t model, std::uint64_t expert) const {
+    return expert_order(model) + num_experts + expert * num_neurons;
+  }
+};
+
 /// A tensor as it stands in an output file.
 struct PlannedTensor {
   std::string name;
@@ -164,6 +197,9 @@ struct MergePlan {
   std::vector<PlannedTensor> tensors;  ///< in (file, begin) order
   std::vector<Operation> operations;   ///< in (file, begin) order of their bytes; together they cover every tensor exactly once
   std::vector<Slot> slots;
+  std::vector<Alignment> alignments;
+  std::uint64_t num_orders = 0;                ///< numbers that the alignments need
+  std::vector<std::uint32_t> orders;           ///< empty in a plan; with_orders fills them in a copy of it
   std::vector<AuxiliaryFile> auxiliary_files;  ///< config.json, tokenizer files, …; index, manifest and README are the writer's
   std::vector<DroppedTensor> dropped;
   std::vector<std::string> composition;  ///< assemblies: what comes from which model, a line each

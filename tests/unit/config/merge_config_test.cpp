@@ -35,6 +35,27 @@ TEST(MergeConfig, ReadsModelsAsOneWholeModule) {
   EXPECT_EQ(config.referenced_models(), (std::vector<ModelReference>{{.path = "base"}, {.path = "a", .revision = "v1"}}));
 }
 
+TEST(MergeConfig, ReadsAlignExperts) {
+  using Match = AlignExperts::Match;
+  EXPECT_FALSE(read_merge(kModels).align_experts);
+  EXPECT_FALSE(read_merge(kModels + "align_experts: false\n").align_experts);
+  const auto plain = read_merge(kModels + "align_experts: true\n").align_experts;
+  ASSERT_TRUE(plain);
+  EXPECT_EQ(plain->match, Match::kBoth);
+  EXPECT_TRUE(plain->neurons);
+  const auto chosen = read_merge(kModels + "align_experts: {match: router, neurons: false}\n").align_experts;
+  ASSERT_TRUE(chosen);
+  EXPECT_EQ(chosen->match, Match::kRouter);
+  EXPECT_FALSE(chosen->neurons);
+  EXPECT_EQ(read_merge(kModels + "align_experts:\n  match: weights\n").align_experts->match, Match::kWeights);
+  EXPECT_EQ(read_merge(kModels + "align_experts: {match: both}\n").align_experts->match, Match::kBoth);
+  expect_refused(kModels + "align_experts: maybe\n", 7, {"align_experts", "true or false", "maybe"});
+  expect_refused(kModels + "align_experts: [router]\n", 7, {"align_experts", "true or false"});
+  expect_refused(kModels + "align_experts:\n  match: names\n", 8, {"names", "router, weights or both"});
+  expect_refused(kModels + "align_experts:\n  neurons: 7\n", 8, {"neurons", "true or false"});
+  expect_refused(kModels + "align_experts:\n  neuron: true\n", 8, {"neuron", "neurons"});
+}
+
 TEST(MergeConfig, ReadsSlices) {
   const MergeConfig config = read_merge(
       "merge_method: slerp\nslices:\n  - sources:\n      - model: a\n        layer_range: [0, 8]\n      - {model: b, layer_range: [4, "

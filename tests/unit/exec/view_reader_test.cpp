@@ -59,7 +59,7 @@ class ViewReaderTest : public testing::Test {
   /// Every run of elements must be that of the matrix.
   void expect_matrix(const SourceView& view, const std::function<float(std::uint64_t row, std::uint64_t column)>& expected) {
     InputFiles files(*storage_, plan_, IoMode::kBuffered);
-    ViewReader reader(files);
+    ViewReader reader(files, orders_);
     for (std::uint64_t first = 0; first < view.num_elements; ++first) {
       for (std::uint64_t end = first; end <= view.num_elements; end += 3) {
         std::vector<float> result(end - first, -1.0F);
@@ -77,6 +77,7 @@ class ViewReaderTest : public testing::Test {
   TemporaryDirectory directory_;
   std::shared_ptr<Storage> storage_;
   plan::MergePlan plan_;
+  std::vector<std::uint32_t> orders_ = {9, 9, 3, 4, 5, 0, 2, 1, 8, 0, 7, 5, 6, 3, 9, 2, 1, 4};  // rows from 2 on, columns from 8 on
   SourceView left_, right_, narrow_;
 };
 
@@ -95,6 +96,22 @@ TEST_F(ViewReaderTest, SlicesColumnsAndRows) {
   const SourceView columns = node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 3);
   expect_matrix(columns, [](auto row, auto column) { return left(row, column + 3); });
   expect_matrix(node(SourceView::Kind::kRowSlice, {columns}, 2, 4, 3), [](auto row, auto column) { return left(row + 3, column + 3); });
+}
+
+TEST_F(ViewReaderTest, PermutesRowsAndColumns) {
+  const auto row_of = [&](std::uint64_t row) { return orders_[2 + row]; };
+  const auto column_of = [&](std::uint64_t column) { return orders_[8 + column]; };
+  const SourceView rows = node(SourceView::Kind::kPermutedRows, {left_}, 6, 10, 2);
+  expect_matrix(rows, [&](auto row, auto column) { return left(row_of(row), column); });
+  const SourceView columns = node(SourceView::Kind::kPermutedColumns, {left_}, 6, 10, 8);
+  expect_matrix(columns, [&](auto row, auto column) { return left(row, column_of(column)); });
+  expect_matrix(node(SourceView::Kind::kPermutedColumns, {rows}, 6, 10, 8),
+                [&](auto row, auto column) { return left(row_of(row), column_of(column)); });
+  SourceView bias = node(SourceView::Kind::kPermutedRows, {left_}, 6, 1, 2);  // one number per row
+  bias.children[0].num_elements = 6;
+  bias.children[0].columns = 1;
+  expect_matrix(bias, [&](auto row, auto) { return static_cast<float>(row_of(row)); });
+  EXPECT_EQ(plan::read_bytes(columns), 240U);
 }
 
 TEST_F(ViewReaderTest, ComposesInAnyDepth) {
@@ -131,6 +148,8 @@ TEST_F(ViewReaderTest, RefusesTreesThatDoNotFit) {
   const auto read = [&](const SourceView& view) { reader.read(view, 0, view.num_elements, reinterpret_cast<std::byte*>(result.data())); };
   expect_error([&] { read(node(SourceView::Kind::kColumns, {left_, right_}, 6, 16)); }, ErrorCode::kInternal, {"width"});
   expect_error([&] { read(node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 7)); }, ErrorCode::kInternal, {"columns"});
+  expect_error([&] { read(node(SourceView::Kind::kPermutedRows, {left_}, 6, 10, 2)); }, ErrorCode::kInternal, {"order"});
+  expect_error([&] { read(node(SourceView::Kind::kPermutedColumns, {left_}, 6, 7, 8)); }, ErrorCode::kInternal, {"width"});
   expect_error([&] { read(node(SourceView::Kind::kRowSlice, {left_}, 4, 10, 3)); }, ErrorCode::kInternal, {"beyond its end"});
 }
 
