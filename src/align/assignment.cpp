@@ -44,9 +44,7 @@ class Solver {
   std::int64_t cost(std::size_t row, std::size_t column) const {
     return -static_cast<std::int64_t>(static_cast<double>(similarity_[row * size_ + column]) * scale_);
   }
-  std::int64_t reduced_cost(std::size_t row, std::size_t column) const {
-    return cost(row, column) - row_dual_[row] - column_dual_[column];
-  }
+  std::int64_t reduced_cost(std::size_t row, std::size_t column) const { return cost(row, column) - row_dual_[row] - column_dual_[column]; }
 
   /// Every row's best column, the lowest of equals: if no two rows want the same, nothing is better.
   bool take_best_columns() {

@@ -15,9 +15,9 @@ std::uint64_t num_column_runs(const ExpertMatrices& expert);
 /// Columns of one run, [num_neurons, kDepth], the last of a matrix filled up with zeros.
 void decode_column_run(const ExpertMatrices& expert, std::uint64_t run, std::vector<float>& result, int threads);
 
-/// [num_neurons, kDepth]: each of a neuron's numbers is added, with a fixed random sign, to the one that its index in its matrix leaves when
-/// divided by kDepth (a count sketch with fixed buckets). Inner products of sketches are those of the neurons plus noise of about 1/16 of
-/// the product of their lengths. Equal neurons have equal sketches.
+/// [num_neurons, kDepth]: each of a neuron's numbers is added, with a fixed random sign, to the one that its index in its matrix leaves
+/// when divided by kDepth (a count sketch with fixed buckets). Inner products of sketches are those of the neurons plus noise of about 1/16
+/// of the product of their lengths. Equal neurons have equal sketches.
 void sketch_neurons(const ExpertMatrices& expert, std::vector<float>& result, int threads);
 
 /// Inner product, in float64, of each neuron n of `a` with neuron order[n] of `b`.

@@ -8,9 +8,9 @@ namespace moeweld::align {
 /// Numbers that are multiplied and summed in float32 before they are added to what is there.
 constexpr std::size_t kDepth = 256;
 
-/// c[i * stride + j] += Σ_k a[i * kDepth + k] · b[j * kDepth + k] for i < rows, j < columns, k < kDepth in ascending order, multiplied, then
-/// added, in float32. An element does not depend on where in c it stands, on the vector width or on the number of threads, so equal rows
-/// have equal products.
+/// c[i * stride + j] += Σ_k a[i * kDepth + k] · b[j * kDepth + k] for i < rows, j < columns, k < kDepth in ascending order, multiplied,
+/// then added, in float32. An element does not depend on where in c it stands, on the vector width or on the number of threads, so equal
+/// rows have equal products.
 void add_products(const float* a, std::size_t rows, const float* b, std::size_t columns, float* c, std::size_t stride, int threads);
 
 }  // namespace moeweld::align

@@ -21,7 +21,8 @@ constexpr std::uint64_t kSketchedProducts = std::uint64_t{1} << 30;
 /// `sketched_products` multiplications or more, the assignment is made on sketches and confirmed on exact products of the neurons it joins
 /// and of each neuron's runner-up; if more than one neuron in a hundred has nothing like a partner (cosine below 0.4), on the full
 /// product after all. Shapes are equal. Not collective. The same on any number of threads and any vector width.
-NeuronMatch match_neurons(const ExpertMatrices& a, const ExpertMatrices& b, int threads, std::uint64_t sketched_products = kSketchedProducts);
+NeuronMatch match_neurons(const ExpertMatrices& a, const ExpertMatrices& b, int threads,
+                          std::uint64_t sketched_products = kSketchedProducts);
 
 /// The inner product with all neurons where they are.
 NeuronMatch keep_neurons(const ExpertMatrices& a, const ExpertMatrices& b, int threads);

@@ -38,8 +38,10 @@ struct Expert {
   }
   /// All 3·hidden numbers of a neuron.
   std::vector<double> neuron(std::size_t n) const {
-    std::vector<double> result(gate.begin() + static_cast<std::ptrdiff_t>(n * hidden), gate.begin() + static_cast<std::ptrdiff_t>((n + 1) * hidden));
-    result.insert(result.end(), up.begin() + static_cast<std::ptrdiff_t>(n * hidden), up.begin() + static_cast<std::ptrdiff_t>((n + 1) * hidden));
+    std::vector<double> result(gate.begin() + static_cast<std::ptrdiff_t>(n * hidden),
+                               gate.begin() + static_cast<std::ptrdiff_t>((n + 1) * hidden));
+    result.insert(result.end(), up.begin() + static_cast<std::ptrdiff_t>(n * hidden),
+                  up.begin() + static_cast<std::ptrdiff_t>((n + 1) * hidden));
     for (std::size_t h = 0; h < hidden; ++h) result.push_back(down[h * num_neurons + n]);
     return result;
   }

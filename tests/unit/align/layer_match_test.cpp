@@ -23,7 +23,8 @@ Shuffle shuffle(const Layer& layer, std::mt19937& random, std::size_t num_groups
   const Order groups = shuffled(num_groups, random);
   Order order;
   for (std::size_t group = 0; group < num_groups; ++group) {
-    for (const std::uint32_t member : shuffled(members, random)) order.push_back(static_cast<std::uint32_t>(groups[group] * members + member));
+    for (const std::uint32_t member : shuffled(members, random))
+      order.push_back(static_cast<std::uint32_t>(groups[group] * members + member));
   }
   std::vector<Order> neurons;
   for (std::size_t e = 0; e < size; ++e) neurons.push_back(shuffled(layer.experts[e].num_neurons, random));

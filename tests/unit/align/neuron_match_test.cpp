@@ -93,7 +93,8 @@ TEST(NeuronMatch, SketchesKeepInnerProducts) {
       lengths += x[k] * x[k];
     }
     for (std::size_t k = 0; k < kDepth; ++k) {
-      sketched += static_cast<double>(sketches[static_cast<std::size_t>(i) * kDepth + k]) * sketches[static_cast<std::size_t>(j) * kDepth + k];
+      sketched +=
+          static_cast<double>(sketches[static_cast<std::size_t>(i) * kDepth + k]) * sketches[static_cast<std::size_t>(j) * kDepth + k];
     }
     EXPECT_NEAR(sketched, exact, 0.35 * lengths) << i << " " << j;
   }
