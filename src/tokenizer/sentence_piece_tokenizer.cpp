@@ -114,6 +114,10 @@ class SentencePieceTokenizer : public Tokenizer {
     return id;
   }
 
+  bool is_unknown_begin_or_end(std::int64_t id) const {
+    return id == processor_.unk_id() || id == processor_.bos_id() || id == processor_.eos_id();
+  }
+
   void add_tokens(const SpecialTokens& special, const std::string& path) {
     vocabulary_size_ = static_cast<std::size_t>(processor_.GetPieceSize());
     id_limit_ = processor_.GetPieceSize();
@@ -127,6 +131,8 @@ class SentencePieceTokenizer : public Tokenizer {
       }
       AddedToken raw = token;
       raw.normalized = false;  // there is no normalizer before the search
+      // transformers goes by what is named as special, not by the flag.
+      raw.special = special.named.contains(token.content) || is_unknown_begin_or_end(id);
       added_tokens_.add_with_id(std::move(raw), id);
       if (!piece_id(token.content)) ++vocabulary_size_;
       id_limit_ = std::max(id_limit_, id + 1);

@@ -10,6 +10,9 @@ namespace {
 
 constexpr std::uint64_t kMaxConfigBytes = 50'000'000;
 
+/// "text" or {"content": "text"}.
+std::string token_text(const Fields& fields) { return fields.json().is_object() ? fields.text("content") : fields.as_text(); }
+
 /// null, "text" or {"content": "text"}.
 void read_token(const Fields& fields, const char* key, std::optional<std::optional<std::string>>& token, std::string& path) {
   if (token || !fields.json().is_object() || !fields.json().contains(key)) return;
@@ -19,7 +22,15 @@ void read_token(const Fields& fields, const char* key, std::optional<std::option
     token = std::optional<std::string>();
     return;
   }
-  token = found->json().is_object() ? found->text("content") : found->as_text();
+  token = token_text(*found);
+}
+
+void read_names(const Fields& fields, std::set<std::string, std::less<>>& names) {
+  for (const char* key : {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}) {
+    if (const auto found = fields.find(key)) names.insert(token_text(*found));
+  }
+  const auto list = fields.find("additional_special_tokens");
+  for (std::size_t i = 0; list && i < list->num_elements(); ++i) names.insert(token_text(list->element(i)));
 }
 
 std::int64_t parse_id(const Fields& fields, const std::string& text) {
@@ -61,6 +72,7 @@ SpecialTokens read_special_tokens(Storage& storage, const std::string& directory
     read_token(fields, "bos_token", result.bos, result.bos_path);
     read_token(fields, "eos_token", result.eos, result.eos_path);
     read_token(fields, "unk_token", result.unknown, unknown_path);
+    read_names(fields, result.named);
   };
   read("tokenizer_config.json", [&](const Fields& fields) {
     read_tokens(fields);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "moeweld/storage/storage.h"
@@ -16,7 +17,9 @@ struct SpecialTokens {
   std::optional<std::optional<std::string>> bos, eos, unknown;
   std::string bos_path, eos_path;                   ///< the file that says so
   std::map<std::int64_t, AddedToken> added_tokens;  ///< added_tokens_decoder of tokenizer_config.json, else added_tokens.json
-  bool legacy = true;                               ///< tokenizer_config.json's "legacy"
+  /// What the files name as a special token in any part (bos_token, …, additional_special_tokens).
+  std::set<std::string, std::less<>> named;
+  bool legacy = true;  ///< tokenizer_config.json's "legacy"
   std::string tokenizer_class;
 };
 

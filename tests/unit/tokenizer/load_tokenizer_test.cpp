@@ -68,6 +68,19 @@ TEST_F(LoadTokenizer, ATokenThatTheVocabularyHasNotIsRefusedByTheFileThatNamesIt
   expect_refused(ErrorCode::kInvalidInput, {"tokenizer_config.json", "'<start>'"});
 }
 
+TEST_F(LoadTokenizer, TokenizerModelTakesAddedTokensFromTheFilesBesideIt) {
+  directory_.write("tokenizer.model", piece_model());
+  directory_.write("added_tokens.json", R"({"<x>": 8})");
+  EXPECT_EQ(load()->encode("<x>ab"), (Ids{8, kPieceMarkAb}));
+  directory_.write("tokenizer_config.json", R"({"legacy": false, "added_tokens_decoder": {"8": {"content": "<y>"}, "9": {"content": "<z>"}},
+                                                "additional_special_tokens": ["<y>", {"content": "<w>"}]})");
+  EXPECT_EQ(load()->token_to_id("<x>"), std::nullopt);
+  EXPECT_EQ(load()->encode("<y>ab"), (Ids{8, kPieceAb}));
+  EXPECT_EQ(load()->encode("<z>ab"), (Ids{kPieceMark, 9, kPieceAb}));
+  directory_.write("tokenizer_config.json", R"({"additional_special_tokens": [1]})");
+  expect_refused(ErrorCode::kInvalidInput, {"tokenizer_config.json", "additional_special_tokens"});
+}
+
 TEST_F(LoadTokenizer, DamagedFilesAreNamed) {
   directory_.write("tokenizer.json", "{");
   expect_refused(ErrorCode::kInvalidInput, {"tokenizer.json"});

@@ -73,6 +73,14 @@ TEST(SentencePieceTokenizer, LegacyFalsePutsAMarkBeforeTheTextAlone) {
   EXPECT_EQ(corrected->encode(""), Ids{});
 }
 
+// Which token is special is what bos_token, additional_special_tokens and the like name: the flag alone plays no part in it.
+TEST(SentencePieceTokenizer, TheLoneMarkStaysBeforeATokenThatNoFileNamesAsSpecial) {
+  SpecialTokens special = with_tokens({{8, {.content = "<x>", .special = true}}, {9, {.content = "<y>"}}}, false);
+  special.named = {"<y>"};
+  EXPECT_EQ(make(special)->encode("<x>a"), (Ids{kPieceMark, 8, kPieceA}));
+  EXPECT_EQ(make(special)->encode("<y>a"), (Ids{9, kPieceA}));
+}
+
 TEST(SentencePieceTokenizer, DamageAndContradictionsAreRefused) {
   for (const std::string& bytes : {std::string(), std::string("aGVsbG8= 0\n"), piece_model().substr(0, 40)})
     expect_error([&] { make_sentence_piece_tokenizer(bytes, "dir/tokenizer.model", {}); }, ErrorCode::kInvalidInput,
