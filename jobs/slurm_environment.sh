@@ -58,9 +58,7 @@ moeweld_job() {
     echo "$out is complete: an earlier run of this job finished it."
     return 0
   fi
-  local resume=""
-  if "$MOEWELD" merge --help | grep -q -- --resume; then resume=--resume; fi
-  moeweld_step -- "$@" $resume || status=$?
+  moeweld_step -- "$@" --resume || status=$?
   if [ "$status" -ne 0 ] && wants_restart "$out" "$status"; then return 75; fi
   return "$status"
 }

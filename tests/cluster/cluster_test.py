@@ -4,7 +4,7 @@
     cluster_test.py up|down             starts and stops the cluster that the tests of one build directory share
     cluster_test.py class.method        one test; ends with 77, and says why, where there can be no cluster
 
-MOEWELD names the binary, CLUSTER_STATE a file that holds where the cluster is. Standard library only.
+MOEWELD and BENCH_CHECKPOINT name the binaries, CLUSTER_STATE a file that holds where the cluster is. Standard library only.
 """
 
 import json
@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
 import tiny_models  # noqa: E402
 
 MOEWELD = os.path.abspath(os.environ.get("MOEWELD", "moeweld"))
+BENCH_CHECKPOINT = os.environ.get("BENCH_CHECKPOINT", "bench_checkpoint")
 STATE = os.environ.get("CLUSTER_STATE", "")
 SKIPPED = 77
 NODES = 3
@@ -302,6 +303,36 @@ class signals(ClusterTest):
         self.wait_for(lambda: not self.call("squeue", "-h", "--name=moeweld-chain"), "the end of the chain")
 
 
+class restart(ClusterTest):
+    """moeweld itself, interrupted while it writes."""
+
+    def is_the_same_merge(self, launcher):
+        for variant, name in enumerate(("base", "a", "b")):
+            self.call(BENCH_CHECKPOINT, name, "--size-gb", "0.15", "--variant", str(variant))
+        self.write("ties.yml", TIES % 0.5)
+        self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
+        job = self.submit("merge.sbatch", "ties.yml", "out", "--journal-interval", "0.1", "--memory-limit", "256MiB", options=signals.SMALL,
+                          MOEWELD_LAUNCHER=launcher)
+        # All of the output is reserved at once; blocks that are in the journal are what a restart need not do again.
+        journal = self.path("out.partial", "journal")
+        self.wait_for(lambda: os.path.isdir(journal) and sum(os.path.getsize(os.path.join(journal, name)) for name in os.listdir(journal)) > 2000,
+                      "the first entries of the journal")
+        self.call("scancel", "--batch", "--signal=USR1", job)
+        said = self.assert_job_ends(job, seconds=90)
+        self.assertIn("interrupted by SIGUSR1", said)
+        self.assertRegex(said, r"continued: [0-9.]+ [kMG]?B were written before")
+        self.assertEqual(self.fields(job)["Restarts"], "1", said)
+        self.assertEqual(said.count("verify with: moeweld verify out"), 1, said)
+        self.assert_same_weights("out", "reference")
+        self.assertFalse(os.path.exists(self.path("out.partial")))
+
+    def after_a_signal_by_srun(self):
+        self.is_the_same_merge("srun")
+
+    def after_a_signal_by_mpirun(self):
+        self.is_the_same_merge("mpirun")
+
+
 class nodes(ClusterTest):
     def dead_node_does_not_end_a_job(self):
         """SLURM queues the job again when a node is silent, and the script continues on the nodes that are left."""
@@ -384,12 +415,12 @@ class network(unittest.TestCase):
 class registration(unittest.TestCase):
     def every_test_is_registered(self):
         with open(os.path.join(HERE, "CMakeLists.txt"), encoding="utf-8") as file:
-            listed = re.findall(r"\b(?:registration|network|nodes|scripts|signals)\.\w+", file.read().split("set(cluster_tests")[1].split(")")[0])
+            listed = re.findall(r"\b(?:registration|network|nodes|restart|scripts|signals)\.\w+", file.read().split("set(cluster_tests")[1].split(")")[0])
         self.assertEqual(sorted(listed), sorted(all_tests()))
 
 
-CLASSES = (registration, network, nodes, scripts, signals)
-HELPERS = {"assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
+CLASSES = (registration, network, nodes, restart, scripts, signals)
+HELPERS = {"is_the_same_merge", "assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
 
 
 def all_tests():

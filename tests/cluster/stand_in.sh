@@ -2,7 +2,6 @@
 # In the place of moeweld: takes its time until it is signalled, so that a test sees what a batch script does with signals and exit codes.
 # Each rank appends what happens to it to $STAND_IN_LOG. The first run of a job ends with 75 after USR1 and leaves OUT.partial/journal; a
 # later one makes OUT. With STAND_IN_STATUS every run ends at once with that.
-[ "${2:-}" != --help ] || { echo "  --resume"; exit 0; }
 out="$3"
 rank="${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-0}}"
 say() { echo "run ${SLURM_RESTART_COUNT:-0} link ${CHAIN_LINK:-1} rank $rank $(uname -n) $*" >>"$STAND_IN_LOG"; }
