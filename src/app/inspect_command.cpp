@@ -69,6 +69,10 @@ Json describe_model(Storage& storage, const formats::Checkpoint& checkpoint, con
   for (const formats::CheckpointFile& file : checkpoint.files)
     json["files"].push_back({{"path", file.path}, {"size_bytes", file.identity.size_bytes}});
   json["notes"] = checkpoint.notes;
+  for (const std::string& note : catalog.notes) json["notes"].push_back(note);
+  std::uint64_t num_scaled = 0;
+  for (const auto& [key, entry] : catalog.entries) num_scaled += entry.scale ? 1 : 0;
+  if (num_scaled != 0) json["block_scaled_fp8"] = num_scaled;
   const std::string manifest_path = checkpoint.directory + "/" + exec::kManifestName;
   if (storage.exists(manifest_path)) {
     const exec::Manifest manifest = exec::parse_manifest(storage.read_text(manifest_path, std::uint64_t{1} << 30), manifest_path);
@@ -94,6 +98,10 @@ void print_text(const Json& json) {
   for (const auto& [dtype, bytes] : json["dtypes"].items())
     dtypes += (dtypes.empty() ? "" : ", ") + dtype + " " + format_bytes(bytes.get<std::uint64_t>());
   line("stored", format_bytes(json["bytes"].get<std::uint64_t>()) + fmt::format(" in {} files ({})", json["files"].size(), dtypes));
+  if (json.contains("block_scaled_fp8")) {
+    line("quantised",
+         fmt::format("{} matrices in FP8 (E4M3), one scale for 128 x 128 elements", json["block_scaled_fp8"].get<std::uint64_t>()));
+  }
   line("head", json["head"].get<std::string>());
   if (json.contains("made_by"))
     line("made by", json["made_by"].get<std::string>() + fmt::format(", random seed {}", json["seed"].get<std::uint64_t>()));

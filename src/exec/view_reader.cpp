@@ -6,6 +6,8 @@
 
 #include "moeweld/base/checked.h"
 #include "moeweld/base/error.h"
+#include "moeweld/merge/block_scales.h"
+#include "moeweld/merge/decode.h"
 #include "moeweld/merge/method.h"
 
 namespace moeweld::exec {
@@ -18,6 +20,8 @@ constexpr std::uint64_t kExtentBytes = 4 * kMiB;
 /// Rows of a child evaluated at a time; at least one row, however long.
 constexpr std::uint64_t kBandBytes = 4 * kMiB;
 constexpr std::uint64_t kConversionBytes = kMiB;
+/// More matrices than an operation has sources, as a rule.
+constexpr std::size_t kScalesKept = 8;
 
 [[noreturn]] void fail(const char* what) { throw Error(ErrorCode::kInternal, std::string("a planned source view ") + what); }
 
@@ -64,6 +68,8 @@ void gather(const std::byte* row, std::span<const std::uint32_t> columns, std::b
 }
 
 std::uint64_t scratch_below(const SourceView& view) {
+  // Scales are kept from one read to the next.
+  if (view.kind == SourceView::Kind::kBlockScaled) return (kScalesKept + 1) * view.children.at(1).num_elements * sizeof(double);
   std::uint64_t most = 0;
   for (const SourceView& child : view.children) {
     std::uint64_t own = 2 * kConversionBytes;
@@ -84,6 +90,7 @@ std::uint64_t view_scratch_bytes(const SourceView& view) {
 
 std::uint64_t ViewReader::read(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target) {
   read_bytes_ = 0;
+  num_nan_codes_ = 0;
   evaluate(view, first, count, target, 0);
   return read_bytes_;
 }
@@ -111,6 +118,9 @@ void ViewReader::evaluate(const SourceView& view, std::uint64_t first, std::uint
     case SourceView::Kind::kPermutedColumns:
       permute_columns(view, first, count, target, depth);
       return;
+    case SourceView::Kind::kBlockScaled:
+      scale_blocks(view, first, count, target, depth);
+      return;
   }
 }
 
@@ -129,7 +139,8 @@ void ViewReader::evaluate_as(DType dtype, const SourceView& view, std::uint64_t 
   }
 }
 
-void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
+template <class Visit>
+void ViewReader::for_extents(const SourceView& leaf, std::uint64_t first, std::uint64_t count, Visit&& visit) {
   if (extent_.size() == 0) extent_ = AlignedBuffer(kExtentBytes);
   const std::shared_ptr<InputFile> file = files_.open(leaf.file);
   std::uint64_t position = leaf.begin + first * size_bytes(leaf.dtype);
@@ -141,11 +152,57 @@ void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uin
     const std::uint64_t extent_end = std::min(extent_begin + kExtentBytes, round_up(end, kDirectAlignment));
     file->read(extent_begin, extent_.span().first(extent_end - extent_begin));
     const std::uint64_t num_bytes = std::min(extent_end, end) - position;
-    std::memcpy(target, extent_.data() + (position - extent_begin), num_bytes);
-    target += num_bytes;
+    visit(extent_.data() + (position - extent_begin), num_bytes);
     position += num_bytes;
     read_bytes_ += num_bytes;
   }
+}
+
+void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
+  for_extents(leaf, first, count, [&](const std::byte* bytes, std::uint64_t num_bytes) {
+    std::memcpy(target, bytes, num_bytes);
+    target += num_bytes;
+  });
+}
+
+const std::vector<float>& ViewReader::scales_of(const SourceView& scales, std::size_t depth) {
+  for (const Scales& known : scales_) {
+    if (known.file == scales.file && known.begin == scales.begin && known.values.size() == scales.num_elements) return known.values;
+  }
+  if (scales_.size() < kScalesKept) scales_.emplace_back();
+  Scales& own = scales_[next_scales_++ % kScalesKept];
+  std::byte* bytes = scratch(2 * depth, scales.num_elements * size_bytes(scales.dtype));
+  read_leaf(scales, 0, scales.num_elements, bytes);
+  own.file = scales.file;
+  own.begin = scales.begin;
+  own.values.resize(scales.num_elements);
+  merge::decode_elements(scales.dtype, bytes, own.values);
+  return own.values;
+}
+
+void ViewReader::scale_blocks(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {
+  const SourceView& codes = view.children.at(0);
+  const SourceView& scales = view.children.at(1);
+  const bool leaves = codes.kind == SourceView::Kind::kBytes && scales.kind == SourceView::Kind::kBytes;
+  if (!leaves || codes.dtype != DType::kF8E4M3 || view.dtype != DType::kF32) fail("has scales of something else than codes of FP8");
+  if (view.columns == 0 || codes.num_elements != view.num_elements || scales.columns != merge::num_scale_blocks(view.columns) ||
+      scales.num_elements / scales.columns < merge::num_scale_blocks(view.first + view.num_elements / view.columns)) {
+    fail("has other scales than its codes need");
+  }
+  const std::vector<float>& values = scales_of(scales, depth);
+  auto* place = reinterpret_cast<float*>(target);
+  std::uint64_t element = first;
+  for_extents(codes, first, count, [&](const std::byte* bytes, std::uint64_t num_bytes) {
+    for (const std::byte* end = bytes + num_bytes; bytes != end;) {
+      const std::uint64_t column = element % view.columns;
+      const std::uint64_t part = std::min<std::uint64_t>(view.columns - column, static_cast<std::uint64_t>(end - bytes));
+      const float* row_scales = values.data() + (view.first + element / view.columns) / kScaleBlock * scales.columns;
+      num_nan_codes_ += merge::decode_block_scaled(bytes, column, row_scales, {place, part});
+      bytes += part;
+      place += part;
+      element += part;
+    }
+  });
 }
 
 void ViewReader::stack_rows(const SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth) {

@@ -23,12 +23,20 @@ class ViewReader {
   /// Throws Error(kInternal) for a tree whose parts do not fit each other.
   std::uint64_t read(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target);
 
+  /// Of the last read(): FP8 codes that are NaN.
+  std::uint64_t num_nan_codes() const { return num_nan_codes_; }
+
  private:
   void evaluate(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   void evaluate_as(DType dtype, const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target,
                    std::size_t depth);
   void read_leaf(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target);
+  /// Calls visit(bytes, num_bytes) for the leaf's bytes, extent by extent.
+  template <class Visit>
+  void for_extents(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, Visit&& visit);
   void stack_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  void scale_blocks(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
+  const std::vector<float>& scales_of(const plan::SourceView& scales, std::size_t depth);
   void place_columns(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   void permute_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   void permute_columns(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
@@ -40,7 +48,16 @@ class ViewReader {
   const std::span<const std::uint32_t> orders_;
   AlignedBuffer extent_;
   std::vector<std::vector<std::byte>> scratch_;  ///< two per level of the tree: rows of a child, and rows before their conversion
+  /// Scales of the matrices read last: a unit is a small part of a matrix.
+  struct Scales {
+    std::uint32_t file = 0;
+    std::uint64_t begin = 0;
+    std::vector<float> values;
+  };
+  std::vector<Scales> scales_;
+  std::size_t next_scales_ = 0;
   std::uint64_t read_bytes_ = 0;
+  std::uint64_t num_nan_codes_ = 0;
 };
 
 /// The most memory that evaluating the view takes, beyond the target; 0 for a leaf, which is read without a ViewReader.

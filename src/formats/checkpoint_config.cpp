@@ -15,13 +15,12 @@ struct QuantisationAdvice {
   std::string_view advice;
 };
 
-constexpr std::array<QuantisationAdvice, 8> kAdvice{{
+constexpr std::array<QuantisationAdvice, 7> kAdvice{{
     {"gptq", "merge the model that it was quantised from, then quantise the result"},
     {"awq", "merge the model that it was quantised from, then quantise the result"},
     {"compressed-tensors", "merge the model that it was quantised from, then compress the result"},
     {"bitsandbytes", "load it in transformers, call dequantize() and save it in bfloat16 first"},
     {"mxfp4", "load it in transformers with Mxfp4Config(dequantize=True) and save it in bfloat16 first"},
-    {"fp8", "convert it to bfloat16 first (its makers publish a script, fp8_cast_bf16.py), and remove quantization_config"},
     {"fbgemm_fp8", "use the bfloat16 release of the model"},
     {"modelopt", "use the bfloat16 release of the model"},
 }};
@@ -36,6 +35,8 @@ void refuse_quantisation_in(const Json& object, const char* key, const std::stri
   std::string advice = "use the bfloat16 or float32 version of the model";
   if (const auto name = found->find("quant_method"); name != found->end() && name->is_string()) {
     const auto& text = name->get_ref<const std::string&>();
+    // Block-scaled FP8 is read; the catalog pairs its scales.
+    if (text == "fp8") return;
     method = "with quant_method '" + printable(text) + "'";
     for (const QuantisationAdvice& row : kAdvice) {
       if (row.method == text) advice = row.advice;

@@ -15,7 +15,7 @@ using formats::CheckpointTensor;
 
 constexpr std::size_t kMaxListed = 20;
 constexpr std::string_view kWeight = ".weight";
-constexpr std::string_view kScaleInv = ".weight_scale_inv";
+constexpr std::string_view kScaleInv = "_scale_inv";
 constexpr std::string_view kScale = ".scale";
 
 class Pairing {
@@ -29,6 +29,7 @@ class Pairing {
     if (says_fp8) check_block_size(*quantization);
     for (std::uint32_t index = 0; index < checkpoint_.tensors.size(); ++index) add(index);
     if (says_fp8 || !scales_.of_weight.empty()) find_missing();
+    scales_.is_announced = says_fp8;
     if (num_problems_ > kMaxListed) {
       problems_.add({ErrorCode::kInvalidInput,
                      std::to_string(num_problems_ - kMaxListed) + " more tensors have such problems with their scales.",
@@ -46,6 +47,13 @@ class Pairing {
   }
 
   void check_block_size(const Json& quantization) {
+    if (const std::string format = text_field(quantization, "fmt"); !format.empty() && format != "e4m3") {
+      problems_.add({ErrorCode::kUnsupported,
+                     "says that FP8 codes are of format '" + format + "'; this version reads e4m3.",
+                     checkpoint_.directory + "/config.json",
+                     0,
+                     {}});
+    }
     const Json* size = field(quantization, "weight_block_size");
     if (size == nullptr || *size == Json::array({kScaleBlock, kScaleBlock})) return;
     problems_.add({ErrorCode::kUnsupported,
@@ -59,13 +67,13 @@ class Pairing {
     const CheckpointTensor& scale = checkpoint_.tensors[index];
     const bool is_inverse = scale.name.ends_with(kScaleInv);
     if (!is_inverse && !scale.name.ends_with(kScale)) return;
-    const std::size_t ending = is_inverse ? kScaleInv.size() : kScale.size();
-    const std::string weight_name = scale.name.substr(0, scale.name.size() - ending) + std::string(kWeight);
+    const std::string weight_name = is_inverse ? scale.name.substr(0, scale.name.size() - kScaleInv.size())
+                                               : scale.name.substr(0, scale.name.size() - kScale.size()) + std::string(kWeight);
     const auto found = checkpoint_.by_name.find(weight_name);
     const bool has_codes = found != checkpoint_.by_name.end() && checkpoint_.tensors[found->second].dtype == DType::kF8E4M3;
     if (!has_codes) {
       // Elsewhere ".scale" is an ordinary name.
-      if (!is_inverse) return;
+      if (!weight_name.ends_with(kWeight) || !is_inverse) return;
       scales_.is_scale.insert(index);
       problem(found == checkpoint_.by_name.end() ? "holds scales, but there is no '" + weight_name + "'."
                                                  : "holds scales, but '" + weight_name + "' is " +
@@ -75,12 +83,15 @@ class Pairing {
     }
     scales_.is_scale.insert(index);
     const CheckpointTensor& weight = checkpoint_.tensors[found->second];
-    const auto blocks = [](std::uint64_t extent) { return extent / kScaleBlock + (extent % kScaleBlock != 0 ? 1 : 0); };
-    if (weight.shape.size() != 2 || scale.shape != Shape{blocks(weight.shape[0]), blocks(weight.shape[1])}) {
+    // A matrix, or those of all experts in one tensor.
+    const std::size_t rank = weight.shape.size();
+    Shape blocks = weight.shape;
+    for (std::size_t i = rank >= 2 ? rank - 2 : rank; i < rank; ++i)
+      blocks[i] = blocks[i] / kScaleBlock + (blocks[i] % kScaleBlock != 0 ? 1 : 0);
+    if ((rank != 2 && rank != 3) || scale.shape != blocks) {
       problem("has shape " + to_string(scale.shape) + ", but the scales of '" + weight_name + "' " + to_string(weight.shape) +
-                  (weight.shape.size() == 2
-                       ? " must be " + to_string(Shape{blocks(weight.shape[0]), blocks(weight.shape[1])}) + ", one for 128 x 128 elements."
-                       : " cannot be blocks: only matrices have them."),
+                  (rank == 2 || rank == 3 ? " must be " + to_string(blocks) + ", one for 128 x 128 elements."
+                                          : " cannot be blocks: only matrices have them."),
               scale.name);
     } else if (!is_arithmetic(scale.dtype)) {
       problem("is " + std::string(name(scale.dtype)) + ", but scales are F32, BF16, F16 or F64.", scale.name);

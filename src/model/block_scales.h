@@ -14,11 +14,12 @@ namespace moeweld::model {
 struct BlockScales {
   std::unordered_map<std::uint32_t, std::uint32_t> of_weight;
   std::unordered_set<std::uint32_t> is_scale;
+  bool is_announced = false;  ///< config.json has a quantization_config of "fp8"
 };
 
-/// X.weight_scale_inv, or X.scale, holds the scales of an X.weight of F8_E4M3. Missing, misshapen and ownerless scales and other block
-/// sizes than 128 x 128 go to `problems`. A checkpoint of F8_E4M3 weights that has no scale at all and no quantization_config of "fp8" has
-/// none to miss: its weights are their codes' values.
+/// N_scale_inv (as a rule X.weight_scale_inv) holds the scales of the tensor N of F8_E4M3, X.scale those of X.weight. Missing, misshapen
+/// and ownerless scales and other block sizes than 128 x 128 go to `problems`. A checkpoint of F8_E4M3 weights that has no scale at all and
+/// no quantization_config of "fp8" has none to miss: its weights are their codes' values.
 BlockScales pair_block_scales(const formats::Checkpoint& checkpoint, ProblemList& problems);
 
 }  // namespace moeweld::model

@@ -80,6 +80,9 @@ class Builder {
     read_counts();
     scales_ = pair_block_scales(checkpoint_, problems_);
     catalog_.has_block_scales = !scales_.of_weight.empty();
+    if (catalog_.has_block_scales && !scales_.is_announced) {
+      catalog_.notes.push_back("holds block-scaled FP8, though config.json has no quantization_config that says so; it is read as such");
+    }
     for (std::uint32_t index = 0; index < checkpoint_.tensors.size(); ++index) {
       problems_.attempt([&] { add_tensor(index); });
     }
@@ -178,7 +181,7 @@ class Builder {
     entry.begin = tensor.begin;
     if (const auto scale = scales_.of_weight.find(index); scale != scales_.of_weight.end()) {
       const CheckpointTensor& own = checkpoint_.tensors[scale->second];
-      entry.scale = ScaleLocation{own.dtype, own.shape, scale->second, own.file, own.begin};
+      entry.scale = ScaleLocation{own.dtype, own.shape, scale->second, own.file, own.begin, 0};
     }
     return entry;
   }
@@ -203,11 +206,6 @@ class Builder {
               tensor.name);
       return;
     }
-    if (scales_.of_weight.contains(index)) {
-      problems_.add({ErrorCode::kUnsupported, "is fused and block-scaled FP8, which this version reads per expert only.",
-                     checkpoint_.directory, 0, tensor.name});
-      return;
-    }
     int num_experts = 1;
     if (row.per_expert) {
       if (tensor.shape[0] > kMaxCount) {
@@ -228,6 +226,12 @@ class Builder {
         CatalogEntry entry = whole_tensor(index);
         entry.shape = shape;
         entry.begin = tensor.begin + (static_cast<std::uint64_t>(expert) * num_parts + part) * part_bytes;
+        if (entry.scale) {
+          // Parts need not begin at a block: they share the scales of the matrix that they are rows of.
+          entry.scale->shape = {entry.scale->shape[rank - 2], entry.scale->shape[rank - 1]};
+          entry.scale->begin += static_cast<std::uint64_t>(expert) * num_elements(entry.scale->shape) * size_bytes(entry.scale->dtype);
+          entry.scale->first_row = part * shape[0];
+        }
         add_entry({.layer = layer, .expert = row.per_expert ? expert : -1, .role = std::string(row.roles[part])}, std::move(entry),
                   tensor.name);
       }

@@ -104,6 +104,11 @@ void write_rope(Json& config, const Rope& rope) {
   if (rope.partial_rotary_factor) config["partial_rotary_factor"] = *rope.partial_rotary_factor;
 }
 
+void remove_quantization(Json& config) {
+  config.erase("quantization_config");
+  if (const auto nested = config.find("text_config"); nested != config.end() && nested->is_object()) nested->erase("quantization_config");
+}
+
 void set_dtype(Json& config, DType dtype) {
   const std::string name(torch_name(dtype));
   if (name.empty()) return;

@@ -18,9 +18,6 @@ InputModels::InputModels(const std::vector<config::ModelReference>& references, 
       input.checkpoint = &source.get(reference);
       input.architecture = reference.override_architecture.value_or(input.checkpoint->architecture());
       input.catalog = model::make_catalog(*input.checkpoint, input.architecture);
-      if (input.catalog.has_block_scales) {
-        throw Error(ErrorCode::kUnsupported, "holds block-scaled FP8, which comes with a later version.", input.checkpoint->directory);
-      }
       by_reference_.emplace(reference, static_cast<std::uint32_t>(models_.size()));
       models_.push_back(std::move(input));
     });

@@ -90,6 +90,7 @@ std::uint64_t read_bytes(const SourceView& view) {
       return view.num_elements * size_bytes(view.dtype);
     case SourceView::Kind::kRows:
     case SourceView::Kind::kColumns:
+    case SourceView::Kind::kBlockScaled:
       for (const SourceView& child : view.children) sum += read_bytes(child);
       return sum;
     case SourceView::Kind::kColumnSlice:

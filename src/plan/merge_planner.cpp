@@ -17,6 +17,7 @@
 #include "plan/output_config.h"
 #include "plan/parameters.h"
 #include "plan/slices.h"
+#include "plan/source_views.h"
 #include "plan/tensor_matching.h"
 #include "plan/vocabulary.h"
 
@@ -101,14 +102,13 @@ class MergePlanner {
     const std::uint64_t elements = num_elements(operation.task.shape);
     for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
       const CatalogEntry& entry = *tensor.inputs[i];
-      operation.sources.push_back({.dtype = entry.dtype,
-                                   .file = input_of(tensor, i).first_file + entry.file,
-                                   .begin = entry.begin,
-                                   .num_elements = elements,
-                                   .children = {}});
+      SourceView view = bytes_of(input_of(tensor, i), entry);
+      const std::uint64_t rows = view.columns == 0 ? 0 : elements / view.columns;
+      if (elements != view.num_elements) view = slice_rows(std::move(view), 0, rows);
+      operation.sources.push_back(std::move(view));
     }
-    const bool arithmetic =
-        std::all_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) { return is_arithmetic(entry->dtype); });
+    const bool arithmetic = std::all_of(tensor.inputs.begin(), tensor.inputs.end(),
+                                        [](const CatalogEntry* entry) { return is_arithmetic(entry->usual_dtype()); });
     if (arithmetic && tensor.is_taken) {
       fill_taken(tensor, operation);
     } else if (arithmetic) {
@@ -171,9 +171,9 @@ class MergePlanner {
 
   void fill_copy(const MatchedTensor& tensor, Operation& operation) {
     operation.kind = Operation::Kind::kCopy;
-    operation.task.output_dtype = tensor.inputs[0]->dtype;
+    operation.task.output_dtype = tensor.inputs[0]->usual_dtype();
     for (std::size_t i = 1; i < tensor.inputs.size(); ++i) {
-      if (tensor.inputs[i]->dtype == tensor.inputs[0]->dtype) continue;
+      if (tensor.inputs[i]->usual_dtype() == tensor.inputs[0]->usual_dtype()) continue;
       groups_.add("dtype\n" + input_of(tensor, i).label,
                   Problem{ErrorCode::kInvalidInput,
                           "is " + std::string(name(tensor.inputs[0]->dtype)) + " in '" + input_of(tensor, 0).label + "' and " +
@@ -198,10 +198,10 @@ class MergePlanner {
     merge::Task& task = operation.task;
     operation.method = static_cast<std::uint32_t>(&method_ - merge::method_table().data());
     task.base_index = slice.base;
-    DType promoted = tensor.inputs[0]->dtype;
+    DType promoted = tensor.inputs[0]->usual_dtype();
     bool keep_f32 = false;
     for (const CatalogEntry* entry : tensor.inputs) {
-      promoted = promote(promoted, entry->dtype);
+      promoted = promote(promoted, entry->usual_dtype());
       keep_f32 = keep_f32 || entry->keep_f32;
     }
     task.output_dtype = keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(promoted));
@@ -211,7 +211,7 @@ class MergePlanner {
     }
     for (std::size_t i = 0; i < tensor.inputs.size(); ++i) {
       merge::TaskInput input;
-      input.dtype = tensor.inputs[i]->dtype;
+      input.dtype = operation.sources[i].dtype;
       const SliceSource& source = slice.sources[i];
       const config::ParameterMap* scopes[] = {source.parameters, slice.parameters, tensor.module->parameters, &config_.parameters};
       const std::string own_name = input_name(tensor, i, *inputs_);
@@ -307,6 +307,7 @@ class MergePlanner {
                                " rows of the vocabulary are kept; token ids must mean the same in all models");
     for (const InputModel& input : inputs_->all()) {
       for (const std::string& note : input.checkpoint->notes) plan_.notes.push_back(input.label + ": " + note);
+      for (const std::string& note : input.catalog.notes) plan_.notes.push_back(input.label + ": " + note);
       for (const std::string& difference : model::config_differences(donor().checkpoint->config, input.checkpoint->config)) {
         plan_.warnings.push_back("config.json of '" + donor().label + "' and '" + input.label + "' differ in " + difference +
                                  "; the output has the first");

@@ -98,10 +98,10 @@ class AssemblyPlanner {
   DType base_dtype() const {
     if (config_.dtype) return *config_.dtype;
     const auto found = base().catalog.entries.find({-1, -1, "token_embedding"});
-    return found == base().catalog.entries.end() ? base().catalog.entries.begin()->second.dtype : found->second.dtype;
+    return found == base().catalog.entries.end() ? base().catalog.entries.begin()->second.usual_dtype() : found->second.usual_dtype();
   }
   DType output_dtype(const CatalogEntry& entry) const {
-    if (!is_arithmetic(entry.dtype)) return entry.dtype;
+    if (!is_arithmetic(entry.usual_dtype())) return entry.dtype;
     return entry.keep_f32 ? DType::kF32 : base_dtype();
   }
 
@@ -306,7 +306,10 @@ class AssemblyPlanner {
     plan_.config_path = file_.path;
     plan_.config_text = file_.text;
     plan_.seed = options_.seed;
-    for (const InputModel& input : inputs_->all()) plan_.base_models.push_back(input.label);
+    for (const InputModel& input : inputs_->all()) {
+      plan_.base_models.push_back(input.label);
+      for (const std::string& note : input.catalog.notes) plan_.notes.push_back(input.label + ": " + note);
+    }
     formats::Json config = std::move(output_config_);
     model::set_dtype(config, base_dtype());
     const TensorKey head{-1, -1, "lm_head"};

@@ -67,6 +67,7 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
     }
   }
   model::set_dtype(config, dtype);
+  model::remove_quantization(config);
   if (vocabulary_rows) set_where_it_is(config, "vocab_size", *vocabulary_rows);
   if (donor.catalog.family != nullptr) {
     config["tie_word_embeddings"] = !matching.has_head;

@@ -44,7 +44,8 @@ Json view_json(const SourceView& view) {
     json["file"] = view.file;
     json["begin"] = view.begin;
   } else {
-    constexpr const char* kNames[] = {"bytes", "rows", "columns", "row_slice", "column_slice", "permuted_rows", "permuted_columns"};
+    constexpr const char* kNames[] = {"bytes",        "rows",          "columns",          "row_slice",
+                                      "column_slice", "permuted_rows", "permuted_columns", "block_scaled"};
     json["view"] = kNames[static_cast<std::size_t>(view.kind)];
     json["columns"] = view.columns;
     if (view.kind != SourceView::Kind::kRows && view.kind != SourceView::Kind::kColumns) json["first"] = view.first;

@@ -23,12 +23,27 @@ SourceView node_over(Kind kind, std::vector<SourceView> views) {
 }  // namespace
 
 SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry) {
-  return {.dtype = entry.dtype,
-          .file = input.first_file + entry.file,
-          .begin = entry.begin,
-          .num_elements = num_elements(entry.shape),
-          .columns = entry.shape.empty() ? 1 : entry.shape.back(),
-          .children = {}};
+  SourceView bytes = {.dtype = entry.dtype,
+                      .file = input.first_file + entry.file,
+                      .begin = entry.begin,
+                      .num_elements = num_elements(entry.shape),
+                      .columns = entry.shape.empty() ? 1 : entry.shape.back(),
+                      .children = {}};
+  if (!entry.scale) return bytes;
+  SourceView scaled;
+  scaled.kind = Kind::kBlockScaled;
+  scaled.dtype = DType::kF32;
+  scaled.num_elements = bytes.num_elements;
+  scaled.columns = bytes.columns;
+  scaled.first = entry.scale->first_row;
+  scaled.children = {std::move(bytes),
+                     {.dtype = entry.scale->dtype,
+                      .file = input.first_file + entry.scale->file,
+                      .begin = entry.scale->begin,
+                      .num_elements = num_elements(entry.scale->shape),
+                      .columns = entry.scale->shape.back(),
+                      .children = {}}};
+  return scaled;
 }
 
 std::uint64_t rows_of(const SourceView& view) { return view.columns == 0 ? 0 : view.num_elements / view.columns; }
@@ -51,6 +66,12 @@ SourceView slice_rows(SourceView view, std::uint64_t first, std::uint64_t count)
   if (view.kind == Kind::kBytes) {
     view.begin += first * view.columns * size_bytes(view.dtype);
     view.num_elements = count * view.columns;
+    return view;
+  }
+  if (view.kind == Kind::kBlockScaled) {
+    view.children[0] = slice_rows(std::move(view.children[0]), first, count);
+    view.num_elements = count * view.columns;
+    view.first += first;
     return view;
   }
   SourceView result;

@@ -10,7 +10,7 @@
 
 namespace moeweld::plan {
 
-/// The bytes of one logical matrix of an input.
+/// One logical matrix of an input: its bytes, or, of block-scaled FP8, its values as F32.
 SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry);
 
 std::uint64_t rows_of(const SourceView& view);
@@ -19,7 +19,7 @@ std::uint64_t rows_of(const SourceView& view);
 SourceView stack_rows(std::vector<SourceView> views);
 /// Matrices of equal height side by side.
 SourceView join_columns(std::vector<SourceView> views);
-/// `count` rows from `first` on. Of a leaf, a shorter leaf.
+/// `count` rows from `first` on. Of a leaf, or of codes and scales, a shorter one.
 SourceView slice_rows(SourceView view, std::uint64_t first, std::uint64_t count);
 SourceView slice_columns(SourceView view, std::uint64_t first, std::uint64_t count);
 

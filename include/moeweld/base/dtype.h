@@ -10,6 +10,9 @@ namespace moeweld {
 
 enum class DType : std::uint8_t { kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool };
 
+/// Rows and columns of a matrix that share one scale in block-scaled FP8. The last block of each row and column is cut off.
+constexpr std::uint64_t kScaleBlock = 128;
+
 /// Bytes of one element.
 std::size_t size_bytes(DType dtype);
 

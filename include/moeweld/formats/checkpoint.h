@@ -49,7 +49,7 @@ struct Checkpoint {
 /// may repeat a tensor), and all headers; 8 bytes and the header of each file, nothing else. Hub caches are directories of symlinks:
 /// followed. Index and headers must agree: a missing file, an absent tensor, a tensor in another file than the index says, or in two, are
 /// errors, all reported. Refused by name (kUnsupported) with advice: quantised formats that config.json's quantization_config names (gptq,
-/// awq, compressed-tensors, bitsandbytes, mxfp4, fp8 until there is code for it); directories with pickle files only (*.bin, *.pt, *.pth),
+/// awq, compressed-tensors, bitsandbytes, mxfp4, but not fp8); directories with pickle files only (*.bin, *.pt, *.pth),
 /// GGUF only. Throws Error.
 Checkpoint read_checkpoint(Storage& storage, const std::string& directory);
 

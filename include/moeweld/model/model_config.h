@@ -37,6 +37,9 @@ void select_layers(Json& config, const std::vector<int>& source_layers, std::vec
 /// Sets torch_dtype (and "dtype" where the source has it).
 void set_dtype(Json& config, DType dtype);
 
+/// The output's tensors are not quantised.
+void remove_quantization(Json& config);
+
 /// Fields of two configs of the same family that change what the weights mean and differ (rope theta and scaling, rms_norm_eps,
 /// num_attention_heads, head_dim, hidden_act, …): "rope_theta: 10000 and 1000000". For warnings.
 std::vector<std::string> config_differences(const Json& a, const Json& b);

@@ -46,6 +46,9 @@ struct SourceView {
     kColumnSlice,      ///< `columns` columns of children[0], from column `first` on
     kPermutedRows,     ///< row r is row orders[first + r] of children[0], a vector being one column: MergePlan::orders
     kPermutedColumns,  ///< column c is column orders[first + c] of children[0]
+    /// Block-scaled FP8 as F32: codes children[0] times scales children[1], one for kScaleBlock rows and columns. Row 0 of the codes is row
+    /// `first` of the matrix that the scales belong to.
+    kBlockScaled,
   };
   Kind kind = Kind::kBytes;
   DType dtype{};
@@ -53,7 +56,7 @@ struct SourceView {
   std::uint64_t begin = 0;  ///< first byte in the file
   std::uint64_t num_elements = 0;
   std::uint64_t columns = 0;  ///< length of a row; 0 for a leaf that is the whole source
-  std::uint64_t first = 0;    ///< of a slice, or into MergePlan::orders
+  std::uint64_t first = 0;    ///< of a slice and of kBlockScaled, or into MergePlan::orders
   std::vector<SourceView> children;
 };
 
