@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -34,10 +35,12 @@ CONFIGS = {
                                                                      for prompt in range(4)])
         for expert, name in enumerate(("one", "two"))),
 }
+CONFIGS["fp8"] = "merge_method: passthrough\nmodels:\n  - {model: %(fp8)s}\n"
+CONFIGS["fp8_linear"] = "merge_method: linear\nmodels:\n  - {model: %(fp8)s, parameters: {weight: 0.6}}\n  - {model: %(two)s, parameters: {weight: 0.4}}\n"
 ASSEMBLIES = ("assembly", "hidden")
 # What each writes in BF16; an assembly has one type.
 DTYPES = {method: "dtype: bfloat16\n" for method in ASSEMBLIES}
-INPUTS = {"assembly": ("base", "one", "two"), "hidden": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
+INPUTS = {"fp8": ("fp8",), "fp8_linear": ("fp8", "two"), "assembly": ("base", "one", "two"), "hidden": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
 
 
 def weight_files(directory):
@@ -52,11 +55,55 @@ def warm(files):
                 pass
 
 
+def make_fp8(source, target):
+    """A model of the shapes of `source` whose layers' matrices are random codes of E4M3 with a scale for 128 x 128 of them."""
+    os.makedirs(target)
+    with open(os.path.join(source, "config.json"), encoding="utf-8") as file:
+        config = json.load(file)
+    config["quantization_config"] = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}
+    with open(os.path.join(target, "config.json"), "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    # No NaN among them.
+    codes = os.urandom(1 << 24).translate(bytes(code if code & 0x7F != 0x7F else 0 for code in range(256)))
+    for path in weight_files(source):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+            start = file.tell()
+            entries, offset = {}, 0
+            parts = []
+            for name, entry in header.items():
+                if name == "__metadata__":
+                    continue
+                first, last = entry["data_offsets"]
+                if name.endswith("_proj.weight"):
+                    scales = [-(-extent // 128) for extent in entry["shape"]]
+                    parts.append((name, "F8_E4M3", entry["shape"], None, (last - first) // 2))
+                    parts.append((name + "_scale_inv", "F32", scales, struct.pack("<f", 2e-4) * (scales[0] * scales[1]), 4 * scales[0] * scales[1]))
+                else:
+                    parts.append((name, entry["dtype"], entry["shape"], (start + first, last - first), last - first))
+            for name, dtype, shape, _, size in parts:
+                entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+                offset += size
+            text = json.dumps(entries).encode()
+            text += b" " * (-(len(text) + 8) % 4096)
+            with open(os.path.join(target, os.path.basename(path)), "wb") as out:
+                out.write(struct.pack("<Q", len(text)) + text)
+                for name, dtype, shape, content, size in parts:
+                    if content is None:
+                        for done in range(0, size, len(codes)):
+                            out.write(codes[:size - done])
+                    elif isinstance(content, bytes):
+                        out.write(content)
+                    else:
+                        file.seek(content[0])
+                        out.write(file.read(content[1]))
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
         self.work = os.path.abspath(options.work)
-        self.models = {name: os.path.join(self.work, name) for name in ("base", "one", "two")}
+        self.models = {name: os.path.join(self.work, name) for name in ("base", "one", "two", "fp8")}
         self.out = os.path.join(self.work, "out")
         self.assembled = os.path.join(self.work, "assembled")
 
@@ -66,9 +113,12 @@ class Bench:
 
     def make_models(self, needed):
         for variant, name in enumerate(("base", "one", "two")):
-            if name in needed:
+            if name in needed or (name == "one" and "fp8" in needed):
                 subprocess.run([self.program("bench_checkpoint"), self.models[name], "--family", self.options.family,
                                 "--size-gb", str(self.options.size_gb), "--variant", str(variant)], check=True, stdout=sys.stderr)
+
+        if "fp8" in needed:
+            make_fp8(self.models["one"], self.models["fp8"])
 
     def floor_inputs(self, method):
         if method in ASSEMBLIES:

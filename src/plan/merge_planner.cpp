@@ -188,9 +188,9 @@ class MergePlanner {
   void fill_taken(const MatchedTensor& tensor, Operation& operation) const {
     const CatalogEntry& entry = *tensor.inputs.front();
     operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
-    operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(entry.dtype));
-    operation.task.inputs.push_back({entry.dtype, {std::numeric_limits<double>::quiet_NaN()}});
-    if (entry.dtype == operation.task.output_dtype) operation.kind = Operation::Kind::kCopy;
+    operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(entry.usual_dtype()));
+    operation.task.inputs.push_back({entry.value_dtype(), {std::numeric_limits<double>::quiet_NaN()}});
+    if (entry.value_dtype() == operation.task.output_dtype) operation.kind = Operation::Kind::kCopy;
   }
 
   void fill_merge(const MatchedTensor& tensor, Operation& operation) {

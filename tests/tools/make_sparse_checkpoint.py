@@ -2,6 +2,7 @@
 """Makes checkpoints that are real but for their data: every tensor's name, dtype and shape, files of full size that are one hole.
 
 make_sparse_checkpoint.py deepseek-v3 OUT       61 layers, 256 routed experts and one shared, MLA, the layer that predicts a second token; bfloat16
+make_sparse_checkpoint.py deepseek-v3-fp8 OUT   the same as it was published: matrices of layers in FP8, a scale for 128 x 128 elements
 make_sparse_checkpoint.py mixtral-8x22b OUT
 
 Needs the standard library and a file system that knows holes; a terabyte takes some megabytes.
@@ -12,7 +13,7 @@ import json
 import os
 import struct
 
-ELEMENT_BYTES = {"BF16": 2, "F32": 4}
+ELEMENT_BYTES = {"BF16": 2, "F32": 4, "F8_E4M3": 1}
 
 
 def deepseek_v3():
@@ -71,6 +72,21 @@ def deepseek_v3():
     return config, list(tensors()), 163
 
 
+def deepseek_v3_fp8():
+    config, tensors, num_files = deepseek_v3()
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
+
+    def quantised():
+        for name, shape, dtype in tensors:
+            if "_proj" in name and "eh_proj" not in name:
+                yield name, shape, "F8_E4M3"
+                yield name + "_scale_inv", [-(-extent // 128) for extent in shape], "F32"
+            else:
+                yield name, shape, dtype
+
+    return config, list(quantised()), num_files
+
+
 def mixtral_8x22b():
     hidden, intermediate, layers, heads, kv_heads, vocab = 6144, 16384, 56, 48, 8, 32000
     config = {
@@ -100,7 +116,7 @@ def mixtral_8x22b():
     return config, list(tensors()), 59
 
 
-MODELS = {"deepseek-v3": deepseek_v3, "mixtral-8x22b": mixtral_8x22b}
+MODELS = {"deepseek-v3": deepseek_v3, "deepseek-v3-fp8": deepseek_v3_fp8, "mixtral-8x22b": mixtral_8x22b}
 
 
 def size_bytes(shape, dtype):

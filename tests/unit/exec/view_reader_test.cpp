@@ -26,6 +26,9 @@ class ViewReaderTest : public testing::Test {
     left_ = add(6, 10, 0, DType::kF32, bytes);
     right_ = add(6, 7, 100, DType::kF32, bytes);
     narrow_ = add(6, 10, 0, DType::kBF16, bytes);
+    codes_ = {.dtype = DType::kF8E4M3, .file = 0, .begin = bytes.size(), .num_elements = 200 * 150, .columns = 150, .children = {}};
+    for (std::uint64_t i = 0; i < codes_.num_elements; ++i) bytes += kCodes[i % 3].first;
+    scales_ = add(3, 2, 1000, DType::kF32, bytes);
     file << bytes;
     file.close();
     storage_ = make_posix_storage();
@@ -79,6 +82,14 @@ class ViewReaderTest : public testing::Test {
   plan::MergePlan plan_;
   std::vector<std::uint32_t> orders_ = {9, 9, 3, 4, 5, 0, 2, 1, 8, 0, 7, 5, 6, 3, 9, 2, 1, 4};  // rows from 2 on, columns from 8 on
   SourceView left_, right_, narrow_;
+
+  static constexpr std::pair<char, float> kCodes[] = {{'\x38', 1.0F}, {'\x44', 3.0F}, {'\xBC', -1.5F}};  // E4M3FN
+  /// 200 x 150, and scales 1000, 1001, … of a matrix of up to 384 rows.
+  SourceView codes_, scales_;
+  SourceView scaled(std::uint64_t first_row) const { return node(SourceView::Kind::kBlockScaled, {codes_, scales_}, 200, 150, first_row); }
+  static float scaled_value(std::uint64_t row, std::uint64_t column, std::uint64_t first_row) {
+    return kCodes[(row * 150 + column) % 3].second * static_cast<float>(1000 + (first_row + row) / 128 * 2 + column / 128);
+  }
 };
 
 TEST_F(ViewReaderTest, ReadsALeafAtAnOddPlace) { expect_matrix(left_, left); }
@@ -129,6 +140,41 @@ TEST_F(ViewReaderTest, WidensNarrowerChildren) {
   expect_matrix(node(SourceView::Kind::kRows, {narrow_, left_}, 12, 10), [](auto row, auto column) { return left(row % 6, column); });
 }
 
+TEST_F(ViewReaderTest, ScalesBlocksWhereverTheirMatrixBegins) {
+  for (const std::uint64_t first_row : {0, 100, 184}) {
+    const SourceView view = scaled(first_row);
+    InputFiles files(*storage_, plan_, IoMode::kBuffered);
+    ViewReader reader(files);
+    for (const std::uint64_t first : {0, 1, 127, 128, 150, 28 * 150 + 5, 128 * 150 - 1, 199 * 150}) {
+      for (const std::uint64_t count : {1, 23, 150, 4000, 30000}) {
+        const std::uint64_t end = std::min<std::uint64_t>(first + count, view.num_elements);
+        std::vector<float> result(end - first, -1.0F);
+        reader.read(view, first, end - first, reinterpret_cast<std::byte*>(result.data()));
+        for (std::uint64_t i = first; i < end; ++i) {
+          ASSERT_EQ(result[i - first], scaled_value(i / 150, i % 150, first_row))
+              << first_row << ": " << first << " to " << end << " at " << i;
+        }
+      }
+    }
+    EXPECT_EQ(reader.num_nan_codes(), 0U);
+  }
+}
+
+TEST_F(ViewReaderTest, ScaledBlocksComposeWithOtherNodes) {
+  const SourceView columns = node(SourceView::Kind::kColumnSlice, {scaled(100)}, 200, 20, 120);
+  const SourceView stacked = node(SourceView::Kind::kRows, {node(SourceView::Kind::kRowSlice, {columns}, 3, 20, 27), columns}, 203, 20);
+  InputFiles files(*storage_, plan_, IoMode::kBuffered);
+  ViewReader reader(files);
+  std::vector<float> result(stacked.num_elements);
+  reader.read(stacked, 0, stacked.num_elements, reinterpret_cast<std::byte*>(result.data()));
+  for (std::uint64_t i = 0; i < result.size(); ++i) {
+    const std::uint64_t row = i / 20 < 3 ? i / 20 + 27 : i / 20 - 3;
+    ASSERT_EQ(result[i], scaled_value(row, i % 20 + 120, 100)) << i;
+  }
+  EXPECT_EQ(plan::read_bytes(scaled(0)), 200U * 150 + 6 * 4);
+  EXPECT_EQ(plan::first_leaf(stacked).begin, codes_.begin);
+}
+
 TEST_F(ViewReaderTest, CountsWhatItReads) {
   InputFiles files(*storage_, plan_, IoMode::kBuffered);
   ViewReader reader(files);
@@ -151,6 +197,9 @@ TEST_F(ViewReaderTest, RefusesTreesThatDoNotFit) {
   expect_error([&] { read(node(SourceView::Kind::kPermutedRows, {left_}, 6, 10, 2)); }, ErrorCode::kInternal, {"order"});
   expect_error([&] { read(node(SourceView::Kind::kPermutedColumns, {left_}, 6, 7, 8)); }, ErrorCode::kInternal, {"width"});
   expect_error([&] { read(node(SourceView::Kind::kRowSlice, {left_}, 4, 10, 3)); }, ErrorCode::kInternal, {"beyond its end"});
+  result.resize(codes_.num_elements);
+  expect_error([&] { read(scaled(185)); }, ErrorCode::kInternal, {"other scales"});
+  expect_error([&] { read(node(SourceView::Kind::kBlockScaled, {left_, scales_}, 6, 10)); }, ErrorCode::kInternal, {"codes of FP8"});
 }
 
 }  // namespace

@@ -237,6 +237,31 @@ TEST(BlockScales, MissingAndMisshapenOnesAreAllNamed) {
   EXPECT_THAT(message, AllOf(HasSubstr("mlp.up_proj.weight_scale_inv"), HasSubstr("[4, 2]"), HasSubstr("[5, 2]")));
 }
 
+TEST(BlockScales, OfFusedExpertsAreThoseOfTheWholeMatrix) {
+  // 2 x 100 rows: the up matrix begins within a block.
+  Headers headers(R"({"architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 1, "num_experts": 3, "vocab_size": 10,
+                      "quantization_config": {"quant_method": "fp8"}})");
+  headers.add_decoder(1);
+  for (const char* norm : {"q_norm", "k_norm"}) headers.add(layer_name(0, "self_attn.") + norm + ".weight", {2});
+  headers.add(layer_name(0, "mlp.gate.weight"), {3, 4});
+  headers.add(layer_name(0, "mlp.experts.gate_up_proj"), {3, 200, 130}, DType::kF8E4M3);
+  headers.add(layer_name(0, "mlp.experts.gate_up_proj_scale_inv"), {3, 2, 2}, DType::kF32);
+  headers.add(layer_name(0, "mlp.experts.down_proj"), {3, 130, 100}, DType::kF8E4M3);
+  headers.add(layer_name(0, "mlp.experts.down_proj_scale_inv"), {3, 2, 1}, DType::kF32);
+  const Catalog catalog = headers.catalog();
+  const CatalogEntry& gate = catalog.entries.at({0, 2, "expert_gate_proj"});
+  const CatalogEntry& up = catalog.entries.at({0, 2, "expert_up_proj"});
+  const std::uint64_t scales =
+      headers.checkpoint().tensors[headers.checkpoint().by_name.at(layer_name(0, "mlp.experts.gate_up_proj_scale_inv"))].begin;
+  ASSERT_TRUE(gate.scale && up.scale);
+  EXPECT_EQ(gate.scale->begin, scales + 2 * 4 * 4);
+  EXPECT_EQ(up.scale->begin, scales + 2 * 4 * 4);
+  EXPECT_EQ(up.scale->shape, (Shape{2, 2}));
+  EXPECT_EQ(gate.scale->first_row, 0U);
+  EXPECT_EQ(up.scale->first_row, 100U);
+  EXPECT_EQ(up.begin, gate.begin + 100 * 130);
+}
+
 TEST(BlockScales, WithoutAWeightOfCodesAreRefused) {
   Headers headers = scaled_llama([](std::string&, Shape&) { return true; });
   headers.add(layer_name(0, "nothing.weight_scale_inv"), {1, 1}, DType::kF32);
@@ -258,6 +283,18 @@ TEST(BlockScales, OfOtherSizesAreRefusedByName) {
 
 TEST(BlockScales, CodesWithoutAnyScaleHaveNoneToMiss) {
   EXPECT_FALSE(scaled_llama([](std::string&, Shape&) { return false; }, "").catalog().has_block_scales);
+}
+
+TEST(BlockScales, ThatConfigJsonDoesNotAnnounceAreReadWithANote) {
+  const Catalog catalog = scaled_llama([](std::string&, Shape&) { return true; }, "").catalog();
+  EXPECT_TRUE(catalog.has_block_scales);
+  EXPECT_THAT(catalog.notes, testing::ElementsAre(HasSubstr("no quantization_config")));
+}
+
+TEST(BlockScales, OfOtherFormatsAreRefusedByName) {
+  EXPECT_THAT(
+      failure(scaled_llama([](std::string&, Shape&) { return true; }, R"("quantization_config": {"quant_method": "fp8", "fmt": "e5m2"},)")),
+      HasSubstr("'e5m2'"));
 }
 
 }  // namespace
