@@ -56,7 +56,9 @@ class MergeReader {
       } else if (key == "dtype") {
         if (!value.IsNull()) config_.dtype = reader_.dtype(value, "dtype");
       } else if (key == "out_dtype") {
-        if (!value.IsNull()) config_.out_dtype = reader_.dtype(value, "out_dtype");
+        config_.out_dtype_line = line;
+        config_.out_fp8_block = value.IsScalar() && value.Scalar() == "fp8_block";
+        if (!value.IsNull() && !config_.out_fp8_block) config_.out_dtype = reader_.dtype(value, "out_dtype");
       } else if (key == "mtp") {
         if (!value.IsNull()) read_mtp(value);
       } else if (key == "align_experts") {

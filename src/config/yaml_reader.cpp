@@ -163,7 +163,7 @@ std::optional<DType> YamlReader::dtype(const YAML::Node& node, std::string_view 
   if (!type) {
     const bool later = *name == "fp8_block";
     problem(line_of(node),
-            later ? std::string(what) + " fp8_block comes with a later version"
+            later ? std::string(what) + " cannot be fp8_block, which is for out_dtype of a merge alone"
                   : "unknown " + std::string(what) + " '" + printable(*name, 60) + "'; there are float64, float32, float16 and bfloat16." +
                         suggestion(*name, kDtypes),
             later ? ErrorCode::kUnsupported : ErrorCode::kInvalidConfig);

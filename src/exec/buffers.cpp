@@ -62,6 +62,7 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
   Needs needs;
   std::uint64_t measuring_bytes = 0;
   std::uint64_t scratch_bytes = 0;
+  std::uint64_t band_bytes = 0;
   for (const plan::Operation& operation : plan.operations) {
     // Every extent is widened to the direct I/O alignment at both ends.
     const std::uint64_t slop = (operation.sources.size() + 1) * 2 * kDirectAlignment;
@@ -80,12 +81,17 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
       needs.holds_results =
           needs.holds_results || (method.speculation != nullptr && method.speculation->sample_elements(operation.task) != 0);
     }
+    if (operation.block_scaled) {
+      const std::uint64_t band = std::min(kScaleBlock * operation.task.shape.at(1), operation.task.elements());
+      elements = std::max(elements, band);
+      band_bytes = std::max(band_bytes, band * (sizeof(float) + 1));
+    }
     elements = std::min(elements, operation.task.elements());
     for (const plan::SourceView& source : operation.sources) scratch_bytes = std::max(scratch_bytes, view_scratch_bytes(source));
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes;
+  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes + band_bytes;
   if (!plan.alignments.empty()) needs.prepare_bytes = kProgramBytes + plan_memory_bytes(plan) + expert_order_bytes(plan, threads);
   return needs;
 }

@@ -40,11 +40,20 @@ struct RankOutcome {
   std::string simd_target;
   std::string blas_core;
   std::vector<RunDigests> digests;
+  std::vector<std::uint32_t> with_nan_codes;  ///< operations
 };
 
 template <class Archive>
 void serialize(Archive& archive, RankOutcome& value) {
-  archive(value.report, value.simd_target, value.blas_core, value.digests);
+  archive(value.report, value.simd_target, value.blas_core, value.digests, value.with_nan_codes);
+}
+
+/// Empty where no tensor has any.
+std::string nan_warning(const plan::MergePlan& plan, const std::set<std::uint32_t>& operations) {
+  if (operations.empty()) return {};
+  const std::string others = operations.size() == 1 ? "" : " and " + std::to_string(operations.size() - 1) + " more";
+  return "codes of block-scaled FP8 are NaN in what makes '" + plan.operations[*operations.begin()].name + "'" + others +
+         ", and the output has NaN there";
 }
 
 /// Shows in a trace.
@@ -152,6 +161,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       outcome.report = pipeline.report;
       outcome.simd_target = merge::active_simd_target();
       outcome.blas_core = infer::blas_core();
+      outcome.with_nan_codes.assign(pipeline.with_nan_codes.begin(), pipeline.with_nan_codes.end());
       return to_archive(outcome);
     });
 
@@ -160,6 +170,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     std::vector<std::string> simd_targets;
     // Where the bytes depend on it the ranks have agreed by now; elsewhere they may differ, and then none is recorded.
     std::set<std::string> blas_cores;
+    std::set<std::uint32_t> with_nan_codes;
     for (const std::vector<std::byte>& bytes : outcomes) {
       RankOutcome outcome = from_archive<RankOutcome>(bytes);
       report.read_bytes += outcome.report.read_bytes;
@@ -167,8 +178,10 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       report.ranks.push_back(outcome.report);
       simd_targets.push_back(std::move(outcome.simd_target));
       blas_cores.insert(std::move(outcome.blas_core));
+      with_nan_codes.insert(outcome.with_nan_codes.begin(), outcome.with_nan_codes.end());
       std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
     }
+    if (std::string warning = nan_warning(plan, with_nan_codes); !warning.empty()) report.warnings.push_back(std::move(warning));
     const std::string blas_core = blas_cores.size() == 1 ? *blas_cores.begin() : prepared.blas_core;
     agree_on(peers, [&] {
       if (peers.rank() == 0)

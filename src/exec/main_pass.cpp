@@ -5,10 +5,14 @@
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <map>
+#include <utility>
 
+#include "exec/block_scaled_bands.h"
 #include "exec/generated_rows.h"
 #include "exec/measurement.h"
 #include "moeweld/base/checked.h"
+#include "moeweld/merge/block_scales.h"
 
 namespace moeweld::exec {
 
@@ -37,6 +41,10 @@ class MainPass {
       resident.pieces_left = resident.unit.pieces.size();
       pipeline_.report.read_bytes += resident.unit.read_bytes;
       pipeline_.look_at_values(resident.unit);
+      for (const std::uint32_t index : resident.unit.with_nan_codes) {
+        const plan::Operation& operation = plan_.operations[index];
+        pipeline_.with_nan_codes.insert(operation.kind == plan::Operation::Kind::kBlockScales ? operation.codes : index);
+      }
       for (std::size_t piece = 0; piece < units_[i].size(); ++piece) arrive(resident, piece);
       release_finished();
       report_progress();
@@ -69,6 +77,7 @@ class MainPass {
   void arrive(Resident& resident, std::size_t index) {
     const Piece& piece = resident.unit.pieces[index];
     const plan::Operation& operation = plan_.operations[piece.operation];
+    if (operation.is_banded()) return write_bands(resident, index);
     if (!needs_measuring(operation) || pipeline_.decided.contains(piece.operation)) {
       const auto found = pipeline_.decided.find(piece.operation);
       apply(resident, index, found == pipeline_.decided.end() ? merge::Decisions{} : found->second);
@@ -101,6 +110,60 @@ class MainPass {
   void apply(Resident& resident, std::size_t index, const merge::Decisions& decisions) {
     const plan::Operation& operation = plan_.operations[resident.unit.pieces[index].operation];
     fill(resident, index, [&](const merge::Elements& elements, std::byte* target) { compute(operation, decisions, elements, target); });
+  }
+
+  /// A piece of a block-scaled operation or of its scales.
+  void write_bands(Resident& resident, std::size_t index) {
+    const Piece& piece = resident.unit.pieces[index];
+    const bool is_codes = plan_.operations[piece.operation].block_scaled;
+    const std::uint32_t codes = is_codes ? piece.operation : plan_.operations[piece.operation].codes;
+    const plan::Operation& operation = plan_.operations[codes];
+    const auto found = pipeline_.decided.find(codes);
+    const std::uint64_t columns = operation.task.shape.at(1);
+    const std::uint64_t band_elements = kScaleBlock * columns;
+    const std::uint64_t band_results = is_codes ? band_elements : merge::num_scale_blocks(columns);
+    std::vector<const std::byte*> inputs(resident.unit.sources(index).begin(), resident.unit.sources(index).end());
+    for (std::uint64_t done = 0; done < piece.num_elements; done += band_elements) {
+      const std::uint64_t first = piece.first_element + done;
+      const std::uint64_t band = first / band_elements;
+      if (piece.is_remembered) {
+        write_results(piece, std::as_bytes(std::span(scales_.at({codes, band}))), band * band_results);
+        continue;
+      }
+      const std::uint64_t count = std::min(band_elements, piece.num_elements - done);
+      std::vector<float> scales = bands_.compute(pipeline_.method_of(operation), operation.task,
+                                                 found == pipeline_.decided.end() ? merge::Decisions{} : found->second,
+                                                 {.first_element = first, .num_elements = count, .inputs = inputs});
+      for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += count * size_bytes(operation.sources[i].dtype);
+      if (is_codes) {
+        write_results(piece, bands_.codes(), band * band_results);
+        scales_[{codes, band}] = std::move(scales);
+      } else {
+        write_results(piece, std::as_bytes(std::span(scales)), band * band_results);
+      }
+    }
+    if (!is_codes && piece.is_last) scales_.erase(scales_.lower_bound({codes, 0}), scales_.lower_bound({codes + 1, 0}));
+    --resident.pieces_left;
+  }
+
+  /// The part of a band's results, of which `first` is the first, that the piece writes.
+  void write_results(const Piece& piece, std::span<const std::byte> results, std::uint64_t first) {
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    const std::size_t element_size = size_bytes(operation.result_dtype());
+    const plan::Destination place = plan::destination(plan_, operation);
+    const std::uint64_t begin = std::max(piece.first_result, first);
+    const std::uint64_t end = std::min(piece.first_result + piece.num_results, first + results.size() / element_size);
+    if (begin >= end) return;
+    std::span<const std::byte> rest = results.subspan((begin - first) * element_size, (end - begin) * element_size);
+    std::uint64_t offset = place.begin + begin * element_size;
+    write_headers_up_to(place.file, offset);
+    while (!rest.empty()) {
+      const std::span<std::byte> target = writer_.reserve(place.file, offset, rest.size());
+      std::memcpy(target.data(), rest.data(), target.size());
+      writer_.commit(target.size());
+      rest = rest.subspan(target.size());
+      offset += target.size();
+    }
   }
 
   /// Calls work(elements, target) for the parts of a piece that fit the output windows.
@@ -232,6 +295,8 @@ class MainPass {
       case plan::Operation::Kind::kSlot:
         generate_rows(plan_, operation, pipeline_.slot_rows, elements, target);
         return;
+      case plan::Operation::Kind::kBlockScales:
+        throw Error(ErrorCode::kInternal, "block scales are written band by band", {}, operation.name);
     }
   }
 
@@ -284,6 +349,8 @@ class MainPass {
   merge::PhasePartial partial_;     // of its current phase
   merge::Decisions guess_;          // of the one operation that is applied under a guess
   std::vector<merge::Doubts> doubts_;
+  BlockScaledBands bands_;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<float>> scales_;  // by operation and band, until they are written
   std::size_t header_run_ = 0;
 };
 
@@ -309,7 +376,7 @@ void RankPipeline::look_at_values(const LoadedUnit& unit) {
   for (std::size_t index = 0; index < unit.pieces.size(); ++index) {
     const Piece& piece = unit.pieces[index];
     const plan::Operation& operation = plan.operations[piece.operation];
-    for (std::size_t i = 0; i < operation.sources.size(); ++i) {
+    for (std::size_t i = 0; i < unit.sources(index).size() && i < operation.sources.size(); ++i) {
       if (!is_arithmetic(operation.sources[i].dtype)) continue;
       const std::uint64_t count = merge::count_non_finite(operation.sources[i].dtype, unit.sources(index)[i], piece.num_elements);
       if (count == 0) continue;

@@ -112,7 +112,15 @@ std::vector<std::uint32_t> find_large(const plan::Schedule& schedule, int rank, 
   const auto units = cut_units(pipeline.plan, schedule.runs[static_cast<std::size_t>(rank)], pipeline.sizes.slot_bytes);
   std::map<std::uint32_t, std::size_t> units_of;
   for (const Unit& unit : units) {
-    for (const Piece& piece : unit) ++units_of[piece.operation];
+    for (const Piece& piece : unit) {
+      const plan::Operation& operation = pipeline.plan.operations[piece.operation];
+      if (!operation.is_banded()) {
+        ++units_of[piece.operation];
+      } else if (!piece.is_remembered) {
+        // Bands are not held: what decides them is measured before.
+        units_of[operation.block_scaled ? piece.operation : operation.codes] = slots_to_hold + 1;
+      }
+    }
   }
   for (const auto& [index, count] : units_of) {
     if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index) &&

@@ -39,6 +39,7 @@ struct RankPipeline {
   const std::set<std::uint32_t> no_speculation;       ///< for readers that measure
   std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
   std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
+  std::set<std::uint32_t> with_nan_codes;             ///< operations that read FP8 codes of NaN
   RankReport report;
   Journal* journal = nullptr;
 

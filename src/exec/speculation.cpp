@@ -34,7 +34,7 @@ std::vector<Piece> sample_chunks(const plan::MergePlan& plan, std::uint32_t oper
 }
 
 bool may_speculate(const plan::Operation& operation, const BufferSizes& sizes) {
-  if (!needs_measuring(operation)) return false;
+  if (!needs_measuring(operation) || operation.block_scaled) return false;
   const merge::MethodRow& method = merge::method_table()[operation.method];
   if (method.speculation == nullptr || method.speculation->sample_elements(operation.task) == 0) return false;
   const std::uint64_t result_bytes = operation.task.elements() * size_bytes(operation.task.output_dtype);

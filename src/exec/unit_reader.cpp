@@ -119,7 +119,8 @@ LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer s
   for (const Piece& piece : unit) {
     if (piece.first_element == 0 && speculative_.contains(piece.operation)) load_sample(piece.operation, views, loaded);
     loaded.first_source.push_back(loaded.data.size());
-    for (const plan::SourceView& source : plan_.operations[piece.operation].sources) {
+    if (piece.is_remembered) continue;
+    for (const plan::SourceView& source : sources_of(plan_, piece.operation)) {
       const std::size_t size = size_bytes(source.dtype);
       if (source.kind == plan::SourceView::Kind::kBytes) {
         const std::uint64_t begin = source.begin + piece.first_element * size;
@@ -130,6 +131,7 @@ LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer s
       const std::uint64_t bytes = piece.num_elements * size;
       if (used + bytes > slot.size()) throw Error(ErrorCode::kInternal, "a unit does not fit its input slot");
       loaded.read_bytes += views.read(source, piece.first_element, piece.num_elements, slot.data() + used);
+      if (views.num_nan_codes() != 0) loaded.with_nan_codes.push_back(piece.operation);
       loaded.data.push_back(slot.data() + used);
       used += round_up(bytes, kDirectAlignment);
     }

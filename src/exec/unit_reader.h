@@ -27,6 +27,7 @@ struct LoadedUnit {
   std::vector<const std::byte*> data;     ///< all pieces' sources, piece after piece
   std::vector<std::size_t> first_source;  ///< pieces.size() + 1 entries into data
   std::uint64_t read_bytes = 0;
+  std::vector<std::uint32_t> with_nan_codes;  ///< operations of the unit that read FP8 codes of NaN
   /// Chunks for a guess, where the unit begins an operation that is applied under one: all sources of a chunk, chunk after chunk.
   std::vector<Piece> sample_chunks;
   std::vector<std::vector<std::byte>> sample;

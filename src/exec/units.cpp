@@ -4,6 +4,7 @@
 
 #include "exec/buffers.h"
 #include "moeweld/base/checked.h"
+#include "moeweld/merge/block_scales.h"
 
 namespace moeweld::exec {
 
@@ -34,9 +35,48 @@ class UnitCutter {
         }
         if (end <= first) throw Error(ErrorCode::kInternal, "an input slot holds less than one block of a tensor", {}, operation.name);
       }
-      unit_.push_back({index, first, end - first, end == range.end});
+      unit_.push_back({.operation = index,
+                       .first_element = first,
+                       .num_elements = end - first,
+                       .is_last = end == range.end,
+                       .first_result = first,
+                       .num_results = end - first});
       used_ += (end - first) * per_element + slop;
       first = end;
+    }
+  }
+
+  /// Results `range` of a banded operation; `remembers(band)` says that its scales need no reading.
+  template <class Remembers>
+  void add_bands(std::uint32_t index, ElementRange range, Remembers&& remembers) {
+    const plan::Operation& operation = plan_.operations[index];
+    const plan::Operation& codes = operation.block_scaled ? operation : plan_.operations[operation.codes];
+    const std::uint64_t per_element = input_bytes_per_element(codes);
+    const std::uint64_t slop = codes.sources.size() * 2 * kDirectAlignment;
+    const std::uint64_t band_elements = kScaleBlock * codes.task.shape.at(1);
+    const std::uint64_t band_results = operation.block_scaled ? band_elements : merge::num_scale_blocks(codes.task.shape.at(1));
+    const std::uint64_t end_band = (range.end + band_results - 1) / band_results;
+    for (std::uint64_t band = range.first / band_results; band < end_band;) {
+      Piece piece;
+      piece.operation = index;
+      piece.first_element = band * band_elements;
+      piece.first_result = std::max(range.first, band * band_results);
+      piece.is_remembered = remembers(band);
+      while (band < end_band && remembers(band) == piece.is_remembered) {
+        const std::uint64_t end = std::min(codes.task.elements(), (band + 1) * band_elements);
+        if (!piece.is_remembered && used_ + (end - piece.first_element) * per_element + slop > slot_bytes_) {
+          if (piece.num_elements != 0) break;
+          if (unit_.empty()) throw Error(ErrorCode::kInternal, "an input slot holds less than one band of a matrix", {}, operation.name);
+          flush();
+          continue;
+        }
+        piece.num_elements = end - piece.first_element;
+        piece.num_results = std::min(range.end, (band + 1) * band_results) - piece.first_result;
+        ++band;
+      }
+      piece.is_last = band == end_band;
+      unit_.push_back(piece);
+      if (!piece.is_remembered) used_ += piece.num_elements * per_element + slop;
     }
   }
 
@@ -61,9 +101,14 @@ class UnitCutter {
 
 }  // namespace
 
+const std::vector<plan::SourceView>& sources_of(const plan::MergePlan& plan, std::uint32_t operation) {
+  const plan::Operation& own = plan.operations[operation];
+  return own.kind == plan::Operation::Kind::kBlockScales ? plan.operations[own.codes].sources : own.sources;
+}
+
 ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& operation, const plan::FileRun& run) {
   const plan::Destination place = plan::destination(plan, operation);
-  const std::uint64_t element_size = size_bytes(operation.task.output_dtype);
+  const std::uint64_t element_size = size_bytes(operation.result_dtype());
   const std::uint64_t begin = std::max(run.begin, place.begin);
   const std::uint64_t end = std::min(run.end, place.begin + place.size_bytes);
   if (place.file != run.file || begin >= end) return {};
@@ -80,7 +125,20 @@ std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::F
     for (; operation != plan.operations.end(); ++operation) {
       const plan::Destination place = plan::destination(plan, *operation);
       if (place.file != run.file || place.begin >= run.end) break;
-      cutter.add(static_cast<std::uint32_t>(operation - plan.operations.begin()), elements_in(plan, *operation, run));
+      const auto index = static_cast<std::uint32_t>(operation - plan.operations.begin());
+      if (!operation->is_banded()) {
+        cutter.add(index, elements_in(plan, *operation, run));
+        continue;
+      }
+      // Codes that come before their scales in the same run are computed before them.
+      ElementRange known;
+      if (operation->kind == plan::Operation::Kind::kBlockScales && operation->codes < index) {
+        known = elements_in(plan, plan.operations[operation->codes], run);
+      }
+      const std::uint64_t band_elements = kScaleBlock * operation->task.shape.at(1);
+      cutter.add_bands(index, elements_in(plan, *operation, run), [&](std::uint64_t band) {
+        return known.first < std::min(known.end, (band + 1) * band_elements) && band * band_elements < known.end;
+      });
     }
   }
   return cutter.take();

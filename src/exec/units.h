@@ -16,12 +16,19 @@ struct Piece {
   std::uint64_t first_element = 0;
   std::uint64_t num_elements = 0;
   bool is_last = false;  ///< of the operation on this rank
+  /// Of operations that are computed in bands of rows: the elements of the result that the bands give this rank to write.
+  std::uint64_t first_result = 0;
+  std::uint64_t num_results = 0;
+  bool is_remembered = false;  ///< scales of bands whose codes this rank has computed by then: nothing is read
 };
 
 /// Pieces whose inputs are read together into one slot.
 using Unit = std::vector<Piece>;
 
-/// Elements of one operation that lie in a run of its output file.
+/// What a piece of the operation reads: those of its codes for block scales.
+const std::vector<plan::SourceView>& sources_of(const plan::MergePlan& plan, std::uint32_t operation);
+
+/// Results of one operation that lie in a run of its output file.
 struct ElementRange {
   std::uint64_t first = 0;
   std::uint64_t end = 0;
@@ -29,7 +36,7 @@ struct ElementRange {
 ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& operation, const plan::FileRun& run);
 
 /// Cuts the operations in `runs` (in output order) into units of at most `slot_bytes` of input. Cuts inside an operation lie on multiples
-/// of its blocks when it has to be measured, else on multiples of 2^14 elements.
+/// of its blocks when it has to be measured, else on multiples of 2^14 elements; pieces of banded operations are whole bands.
 std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes);
 
 /// Cuts blocks [first_block, end_block) of one operation.

@@ -17,7 +17,7 @@ constexpr std::uint64_t kPreferredBufferBytes = 8 * kMiB;
 constexpr std::uint64_t kQueriesAtOnce = 64;
 
 std::uint64_t tile_bytes(const model::Weight& weight, std::uint64_t at_once = 1) {
-  return std::min(kRowTile, weight.rows) * weight.row_bytes() * at_once;
+  return std::min(kRowTile, weight.rows) * weight.value_row_bytes() * at_once;
 }
 
 std::uint64_t largest_tile(const model::Transformer& model) {
@@ -73,6 +73,12 @@ MemoryPlan plan_memory(const model::Transformer& model, const ForwardOptions& op
   plan.bytes_per_position = model.rope.rotary_dim * sizeof(float) + threads * kQueriesAtOnce * sizeof(float);
   plan.fixed_bytes = kProgramBytes + threads * (kThreadBytes + kRowTile * kDepthTile * sizeof(float)) +
                      plan.num_buffers * plan.buffer_bytes + 2 * small * sizeof(float);
+  // Codes of FP8 before they become float32.
+  const bool has_scales = std::any_of(model.layers.begin(), model.layers.end(), [](const model::TransformerLayer& layer) {
+    return layer.o.scales.columns != 0 || layer.ffn.down.scales.columns != 0 ||
+           (!layer.experts.empty() && layer.experts.front().down.scales.columns != 0);
+  });
+  if (has_scales) plan.fixed_bytes += plan.buffer_bytes / 2;
   if (options.want_last_logits) plan.fixed_bytes += num_sequences * model.vocabulary_size * sizeof(float) * (num_ranks > 1 ? 3 : 2);
   return plan;
 }

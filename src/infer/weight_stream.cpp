@@ -6,6 +6,8 @@
 #include "moeweld/base/error.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/infer/forward.h"
+#include "moeweld/merge/block_scales.h"
+#include "moeweld/merge/decode.h"
 
 namespace moeweld::infer {
 namespace {
@@ -114,7 +116,7 @@ void WeightStream::run() {
       LoadedRows loaded = load(part, std::move(buffer));
       {
         const std::lock_guard lock(mutex_);
-        read_bytes_ += (part.end - part.begin) * part.bytes_per_row();
+        read_bytes_ += (part.end - part.begin) * (part.weight.row_bytes() + (part.second.is_present() ? part.second.row_bytes() : 0));
         ready_.push_back(std::move(loaded));
       }
       changed_.notify_all();
@@ -131,12 +133,39 @@ LoadedRows WeightStream::load(const RowRange& range, AlignedBuffer buffer) {
   loaded.rows = range;
   loaded.buffer = std::move(buffer);
   std::span<std::byte> space = loaded.buffer.span();
-  loaded.first = read(range.weight, range.begin, range.end, space);
-  if (range.second.is_present()) loaded.second = read(range.second, range.begin, range.end, space);
+  loaded.first = read(loaded.rows.weight, range.begin, range.end, space);
+  if (range.second.is_present()) loaded.second = read(loaded.rows.second, range.begin, range.end, space);
   return loaded;
 }
 
-const std::byte* WeightStream::read(const model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space) {
+const std::byte* WeightStream::read_scaled(model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space) {
+  const model::Weight::Scales& scales = weight.scales;
+  codes_.resize((end - begin) * weight.columns);
+  files_.open(weight.file).read(weight.begin + begin * weight.columns, codes_);
+  const std::uint64_t first_block = (scales.first_row + begin) / kScaleBlock;
+  const std::uint64_t num_blocks = (scales.first_row + end - 1) / kScaleBlock + 1 - first_block;
+  const std::uint64_t row_bytes = scales.columns * moeweld::size_bytes(scales.dtype);
+  std::vector<std::byte> bytes(num_blocks * row_bytes);
+  files_.open(scales.file).read(scales.begin + first_block * row_bytes, bytes);
+  std::vector<float> values(num_blocks * scales.columns);
+  merge::decode_elements(scales.dtype, bytes.data(), values);
+  const std::uint64_t length = round_up((end - begin) * weight.value_row_bytes(), kDirectAlignment);
+  if (length > space.size()) throw Error(ErrorCode::kInternal, "a row tile is larger than the buffer for it");
+  auto* target = reinterpret_cast<float*>(space.data());
+  for (std::uint64_t row = begin; row < end; ++row) {
+    const std::uint64_t block = (scales.first_row + row) / kScaleBlock - first_block;
+    merge::decode_block_scaled(codes_.data() + (row - begin) * weight.columns, 0, values.data() + block * scales.columns,
+                               {target + (row - begin) * weight.columns, weight.columns});
+  }
+  const std::byte* data = space.data();
+  space = space.subspan(length);
+  weight.dtype = DType::kF32;
+  weight.scales = {};
+  return data;
+}
+
+const std::byte* WeightStream::read(model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space) {
+  if (weight.scales.columns != 0) return read_scaled(weight, begin, end, space);
   const std::uint64_t first = weight.begin + begin * weight.row_bytes();
   const std::uint64_t last = weight.begin + end * weight.row_bytes();
   const std::uint64_t aligned = round_down(first, kDirectAlignment);

@@ -40,10 +40,11 @@ struct RowRange {
   std::uint64_t end = 0;
   std::uint32_t group = 0;  ///< the caller's
 
-  std::uint64_t bytes_per_row() const { return weight.row_bytes() + (second.is_present() ? second.row_bytes() : 0); }
+  /// In memory.
+  std::uint64_t bytes_per_row() const { return weight.value_row_bytes() + (second.is_present() ? second.value_row_bytes() : 0); }
 };
 
-/// Part of a RowRange, a whole number of row tiles (or up to the range's end), in memory.
+/// Part of a RowRange, a whole number of row tiles (or up to the range's end), in memory: block-scaled FP8 as F32, and its weights say so.
 struct LoadedRows {
   RowRange rows;
   AlignedBuffer buffer;
@@ -71,7 +72,8 @@ class WeightStream {
  private:
   void run();
   LoadedRows load(const RowRange& range, AlignedBuffer buffer);
-  const std::byte* read(const model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space);
+  const std::byte* read(model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space);
+  const std::byte* read_scaled(model::Weight& weight, std::uint64_t begin, std::uint64_t end, std::span<std::byte>& space);
 
   ModelFiles& files_;
   const std::uint64_t buffer_bytes_;
@@ -82,6 +84,7 @@ class WeightStream {
   std::deque<LoadedRows> ready_;
   std::vector<AlignedBuffer> free_;
   std::size_t num_allocated_ = 0;
+  std::vector<std::byte> codes_;  // of the reading thread
   std::uint64_t read_bytes_ = 0;
   std::exception_ptr failure_;
   bool stop_ = false;

@@ -191,9 +191,18 @@ class Reader {
                 .file = entry->file,
                 .begin = entry->begin,
                 .rows = is_vector ? 1 : entry->shape[0],
-                .columns = entry->shape.back()};
+                .columns = entry->shape.back(),
+                .scales = {}};
+      if (entry->scale) {
+        result.scales = {.dtype = entry->scale->dtype,
+                         .file = entry->scale->file,
+                         .begin = entry->scale->begin,
+                         .columns = entry->scale->shape.back(),
+                         .first_row = entry->scale->first_row};
+      }
     }
-    if (!is_arithmetic(entry->dtype)) {
+    // Single rows of the embedding are read by another way.
+    if (!is_arithmetic(entry->value_dtype()) || (entry->scale && entry->vocabulary_rows)) {
       problem(ErrorCode::kUnsupported,
               "is " + std::string(name(entry->dtype)) + "; the forward pass reads F64, F32, F16 and BF16. Convert the checkpoint first.",
               name_of(role, layer, expert));

@@ -19,9 +19,10 @@ std::string with_layer(std::string_view pattern, int layer) {
 OutputTensor single(LogicalTensor tensor, std::string name) {
   OutputTensor output;
   output.name = std::move(name);
-  output.dtype = tensor.operation.task.output_dtype;
+  output.dtype = tensor.operation.result_dtype();
   output.shape = tensor.operation.task.shape;
   output.parts.push_back(std::move(tensor.operation));
+  output.scales = std::move(tensor.scales);
   return output;
 }
 
@@ -57,6 +58,12 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
       }
       result.push_back(single(std::move(tensor), std::move(name)));
       continue;
+    }
+    if (tensor.scales) {
+      throw Error(ErrorCode::kUnsupported,
+                  "would be a part of a fused tensor of block-scaled FP8, which this version does not write: write bfloat16, or one tensor "
+                  "for each expert",
+                  {}, tensor.operation.name);
     }
     const auto [known, is_new] = fused_at.emplace(std::pair(tensor.key.layer, place->second.row), result.size());
     if (is_new) {

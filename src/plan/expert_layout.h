@@ -1,6 +1,7 @@
 #pragma once
 /// From logical matrices to the tensors of a layout: one per matrix, or experts fused.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace moeweld::plan {
 
 struct LogicalTensor {
   model::TensorKey key;
-  Operation operation;  ///< its name is the per-expert name
+  Operation operation;                             ///< its name is the per-expert name
+  std::optional<Operation> scales = std::nullopt;  ///< of codes of block-scaled FP8
 };
 
 /// `tensors` in the order in which they are written. With kFused, and always for a family that knows nothing else, the experts' matrices of

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "moeweld/base/error.h"
+#include "moeweld/merge/block_scales.h"
 
 namespace moeweld {
 
@@ -34,7 +35,7 @@ void serialize(Archive& archive, Operation::RandomFill& value) {
 template <class Archive>
 void serialize(Archive& archive, Operation& value) {
   archive(value.kind, value.name, value.tensor, value.offset_bytes, value.method, value.task, value.sources, value.fill, value.repeat_rows,
-          value.constant, value.slot);
+          value.constant, value.slot, value.block_scaled, value.codes);
 }
 template <class Archive>
 void serialize(Archive& archive, Slot& value) {
@@ -113,11 +114,14 @@ const SourceView& first_leaf(const SourceView& view) {
   return *leaf;
 }
 
+std::uint64_t Operation::result_elements() const {
+  if (kind != Kind::kBlockScales) return task.elements();
+  return merge::num_scale_blocks(task.shape.at(0)) * merge::num_scale_blocks(task.shape.at(1));
+}
+
 Destination destination(const MergePlan& plan, const Operation& operation) {
   const PlannedTensor& tensor = plan.tensors[operation.tensor];
-  return {.file = tensor.file,
-          .begin = tensor.begin + operation.offset_bytes,
-          .size_bytes = operation.task.elements() * size_bytes(operation.task.output_dtype)};
+  return {.file = tensor.file, .begin = tensor.begin + operation.offset_bytes, .size_bytes = operation.result_bytes()};
 }
 
 Digest identity_digest(const MergePlan& plan) {

@@ -8,6 +8,7 @@
 
 #include "moeweld/base/random.h"
 #include "moeweld/base/text.h"
+#include "moeweld/merge/block_scales.h"
 #include "moeweld/model/model_config.h"
 #include "plan/auxiliary_files.h"
 #include "plan/expert_alignment.h"
@@ -55,6 +56,13 @@ class MergePlanner {
     groups_.report(problems_);
     resolver_.report(problems_);
     check_tokenizer();
+    if (config_.out_fp8_block && num_quantised_ + num_codes_copied_ == 0) {
+      problems_.add(Problem{ErrorCode::kInvalidConfig,
+                            "out_dtype is fp8_block, but no model holds block-scaled FP8, so nothing says which matrices to write so",
+                            file_.path,
+                            config_.out_dtype_line,
+                            {}});
+    }
     problems_.throw_if_any();
 
     const model::Family* family = donor().catalog.family;
@@ -116,7 +124,48 @@ class MergePlanner {
     } else {
       fill_copy(tensor, operation);
     }
-    tensors.push_back({tensor.key, std::move(operation)});
+    std::optional<Operation> scales;
+    if (arithmetic && is_quantised(tensor)) scales = quantise(tensor, operation);
+    tensors.push_back({tensor.key, std::move(operation), std::move(scales)});
+  }
+
+  /// out_dtype fp8_block: what some input holds so.
+  bool is_quantised(const MatchedTensor& tensor) const {
+    return config_.out_fp8_block && std::any_of(tensor.inputs.begin(), tensor.inputs.end(), [](const CatalogEntry* entry) {
+             return entry->scale.has_value() && !entry->keep_f32 && entry->shape.size() == 2 && num_elements(entry->shape) != 0;
+           });
+  }
+
+  /// Makes `operation` write codes and returns what writes their scales. A matrix that is only passed on keeps its own.
+  Operation quantise(const MatchedTensor& tensor, Operation& operation) {
+    Operation scales;
+    const CatalogEntry& entry = *tensor.inputs.front();
+    const bool is_passed_on =
+        merge::method_table()[operation.method].name == "passthrough" && std::isnan(operation.task.inputs[0].parameters[0]);
+    const bool is_whole = entry.scale && entry.scale->first_row == 0 &&
+                          entry.scale->shape.at(0) == merge::num_scale_blocks(entry.shape.at(0)) && operation.task.shape == entry.shape;
+    if (is_passed_on && is_whole && entry.scale->dtype == DType::kF32) {
+      const SourceView scaled = std::move(operation.sources.front());
+      const auto copy = [](Operation& copied, const SourceView& bytes, const Shape& shape) {
+        copied.kind = Operation::Kind::kCopy;
+        copied.task.shape = shape;
+        copied.task.output_dtype = bytes.dtype;
+        copied.task.inputs = {{bytes.dtype, {std::numeric_limits<double>::quiet_NaN()}}};
+        copied.sources = {bytes};
+      };
+      copy(operation, scaled.children.at(0), entry.shape);
+      copy(scales, scaled.children.at(1), entry.scale->shape);
+      ++num_codes_copied_;
+      return scales;
+    }
+    operation.kind = Operation::Kind::kMerge;
+    operation.task.output_dtype = DType::kF32;
+    operation.block_scaled = true;
+    scales.kind = Operation::Kind::kBlockScales;
+    scales.task.shape = operation.task.shape;
+    scales.task.output_dtype = DType::kF32;
+    ++num_quantised_;
+    return scales;
   }
 
   /// Rows that every embedding and head of every model has.
@@ -185,10 +234,13 @@ class MergePlanner {
     ++num_copied_;
   }
 
+  /// `usual`: what the inputs ask for. fp8_block leaves that to them.
+  DType out_dtype(DType usual) const { return config_.out_fp8_block ? usual : config_.out_dtype.value_or(config_.dtype.value_or(usual)); }
+
   void fill_taken(const MatchedTensor& tensor, Operation& operation) const {
     const CatalogEntry& entry = *tensor.inputs.front();
     operation.method = static_cast<std::uint32_t>(merge::find_method("passthrough") - merge::method_table().data());
-    operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(entry.usual_dtype()));
+    operation.task.output_dtype = entry.keep_f32 ? DType::kF32 : out_dtype(entry.usual_dtype());
     operation.task.inputs.push_back({entry.value_dtype(), {std::numeric_limits<double>::quiet_NaN()}});
     if (entry.value_dtype() == operation.task.output_dtype) operation.kind = Operation::Kind::kCopy;
   }
@@ -204,7 +256,7 @@ class MergePlanner {
       promoted = promote(promoted, entry->usual_dtype());
       keep_f32 = keep_f32 || entry->keep_f32;
     }
-    task.output_dtype = keep_f32 ? DType::kF32 : config_.out_dtype.value_or(config_.dtype.value_or(promoted));
+    task.output_dtype = keep_f32 ? DType::kF32 : out_dtype(promoted);
     const config::ParameterMap* shared_scopes[] = {slice.parameters, tensor.module->parameters, &config_.parameters};
     for (const merge::ParameterRow& row : method_.shared_parameters) {
       task.parameters.push_back(resolver_.resolve(row, shared_scopes, tensor.name, tensor.t, {}, config_.merge_method_line));
@@ -266,10 +318,22 @@ class MergePlanner {
     }
   }
 
+  /// The first that an input has, else what DeepSeek-V3's says.
+  formats::Json quantization() const {
+    for (const InputModel& input : inputs_->all()) {
+      const auto& config = input.checkpoint->config;
+      for (const auto* part : {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
+        if (part == nullptr || !part->is_object() || !part->contains("quantization_config")) continue;
+        if ((*part)["quantization_config"].is_object()) return (*part)["quantization_config"];
+      }
+    }
+    return {{"activation_scheme", "dynamic"}, {"fmt", "e4m3"}, {"quant_method", "fp8"}, {"weight_block_size", {kScaleBlock, kScaleBlock}}};
+  }
+
   DType prevailing_dtype() const {
     std::map<DType, std::uint64_t> bytes;
     for (const PlannedTensor& tensor : plan_.tensors) {
-      if (is_arithmetic(tensor.dtype)) bytes[tensor.dtype] += tensor.size_bytes;
+      if (is_arithmetic(tensor.dtype) && !tensor.name.ends_with("_scale_inv")) bytes[tensor.dtype] += tensor.size_bytes;
     }
     const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     return most == bytes.end() ? DType::kF32 : most->first;
@@ -300,6 +364,10 @@ class MergePlanner {
       plan_.notes.push_back("dtype does not change the arithmetic, which is at least float32; out_dtype decides the output");
     }
     describe_mtp();
+    if (config_.out_fp8_block) {
+      plan_.notes.push_back("fp8_block: " + std::to_string(num_quantised_) + " matrices are written as block-scaled FP8, " +
+                            std::to_string(num_codes_copied_) + " keep their own codes and scales; the rest stays in its type");
+    }
     if (num_copied_ != 0)
       plan_.notes.push_back(std::to_string(num_copied_) + " tensors of other types are copied; they must be the same in all models");
     if (truncated_)
@@ -334,7 +402,8 @@ class MergePlanner {
 
   void add_files() {
     std::vector<std::string> notes;
-    const formats::Json config = output_config(donor(), modules_, matching_, prevailing_dtype(), vocabulary_rows_, notes);
+    formats::Json config = output_config(donor(), modules_, matching_, prevailing_dtype(), vocabulary_rows_, notes);
+    if (config_.out_fp8_block) config["quantization_config"] = quantization();
     plan_.notes.insert(plan_.notes.end(), notes.begin(), notes.end());
     plan_.auxiliary_files = auxiliary_files(*donor().checkpoint, *tokenizer_, options_);
     problems_.attempt([&] { note_tokenizer_class(models_.storage(), plan_.auxiliary_files, plan_.notes); });
@@ -367,6 +436,8 @@ class MergePlanner {
   std::optional<std::uint64_t> vocabulary_rows_;
   bool truncated_ = false;
   std::size_t num_copied_ = 0;
+  std::size_t num_quantised_ = 0;
+  std::size_t num_codes_copied_ = 0;
 };
 
 }  // namespace

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <span>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "moeweld/base/checked.h"
 #include "moeweld/base/error.h"
 #include "moeweld/formats/safetensors.h"
+#include "moeweld/merge/block_scales.h"
 
 namespace moeweld::plan {
 namespace {
@@ -24,7 +28,7 @@ void check(const std::vector<OutputTensor>& tensors) {
   for (const OutputTensor& tensor : tensors) {
     if (!names.insert(tensor.name).second) throw Error(ErrorCode::kInternal, "Two output tensors have this name.", {}, tensor.name);
     std::uint64_t covered = 0;
-    for (const Operation& part : tensor.parts) covered += part.task.elements() * size_bytes(part.task.output_dtype);
+    for (const Operation& part : tensor.parts) covered += part.result_bytes();
     if (covered != tensor_bytes(tensor)) {
       throw Error(ErrorCode::kInternal,
                   "The operations of an output tensor yield " + std::to_string(covered) + " bytes, the tensor has " +
@@ -39,7 +43,7 @@ std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors,
   std::vector<std::size_t> borders{0};
   std::uint64_t filled = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const std::uint64_t size = tensor_bytes(tensors[i]);
+    const std::uint64_t size = tensor_bytes(tensors[i]) + (tensors[i].scales ? tensors[i].scales->result_bytes() : 0);
     if (i != borders.back() && (filled > shard_size_bytes || size > shard_size_bytes - filled)) {
       borders.push_back(i);
       filled = 0;
@@ -48,6 +52,53 @@ std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors,
   }
   if (!tensors.empty()) borders.push_back(tensors.size());
   return borders;
+}
+
+constexpr std::string_view kScaleEnding = "_scale_inv";
+
+/// Wider elements come first, so that all are naturally aligned. Codes with their scales come between wider elements and BF16: aligned, if
+/// the codes fill whole words.
+int alignment_rank(const OutputTensor& tensor, bool in_pair) { return in_pair ? 3 : static_cast<int>(size_bytes(tensor.dtype)); }
+
+/// The tensors of one file in the order of their bytes, scales as tensors of their own.
+std::vector<OutputTensor> in_file_order(std::span<OutputTensor> tensors) {
+  std::vector<std::pair<int, OutputTensor>> ranked;
+  for (OutputTensor& tensor : tensors) {
+    std::optional<Operation> scales = std::exchange(tensor.scales, std::nullopt);
+    const bool in_pair = scales && tensor_bytes(tensor) % sizeof(float) == 0;
+    const Shape shape = tensor.shape;
+    const std::string name = tensor.name;
+    const int rank = alignment_rank(tensor, in_pair);
+    ranked.emplace_back(rank, std::move(tensor));
+    if (!scales) continue;
+    OutputTensor own;
+    own.name = name + std::string(kScaleEnding);
+    own.dtype = DType::kF32;
+    own.shape = {merge::num_scale_blocks(shape.at(0)), merge::num_scale_blocks(shape.at(1))};
+    own.parts.push_back(std::move(*scales));
+    own.parts.back().name = own.name;
+    const int own_rank = alignment_rank(own, in_pair);
+    ranked.emplace_back(own_rank, std::move(own));
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::vector<OutputTensor> result;
+  result.reserve(ranked.size());
+  for (auto& [rank, tensor] : ranked) result.push_back(std::move(tensor));
+  return result;
+}
+
+/// Scales find their codes.
+void link_scales(MergePlan& plan) {
+  std::unordered_map<std::string_view, std::uint32_t> codes;
+  for (std::uint32_t i = 0; i < plan.operations.size(); ++i) {
+    if (plan.operations[i].block_scaled) codes.emplace(plan.tensors[plan.operations[i].tensor].name, i);
+  }
+  for (Operation& operation : plan.operations) {
+    if (operation.kind != Operation::Kind::kBlockScales) continue;
+    std::string_view name = plan.tensors[operation.tensor].name;
+    name.remove_suffix(kScaleEnding.size());
+    operation.codes = codes.at(name);
+  }
 }
 
 std::string shard_name(std::size_t index, std::size_t count) {
@@ -74,32 +125,33 @@ void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, Merg
   for (std::size_t shard = 0; shard < num_shards; ++shard) {
     const auto first = tensors.begin() + static_cast<std::ptrdiff_t>(borders[shard]);
     const auto last = tensors.begin() + static_cast<std::ptrdiff_t>(borders[shard + 1]);
-    std::stable_sort(first, last, [](const OutputTensor& a, const OutputTensor& b) { return size_bytes(a.dtype) > size_bytes(b.dtype); });
+    std::vector<OutputTensor> in_file = in_file_order(std::span(first, last));
 
     std::vector<formats::TensorLayout> layout;
-    layout.reserve(static_cast<std::size_t>(last - first));
-    for (auto tensor = first; tensor != last; ++tensor) layout.push_back({tensor->name, tensor->dtype, tensor->shape});
+    layout.reserve(in_file.size());
+    for (const OutputTensor& tensor : in_file) layout.push_back({tensor.name, tensor.dtype, tensor.shape});
 
     PlannedOutputFile file;
     file.name = shard_name(shard, num_shards);
     file.header = formats::serialize_safetensors_header(layout);
     std::uint64_t position = file.header.size();
-    for (auto tensor = first; tensor != last; ++tensor) {
-      const std::uint64_t size = tensor_bytes(*tensor);
+    for (OutputTensor& tensor : in_file) {
+      const std::uint64_t size = tensor_bytes(tensor);
       std::uint64_t offset = 0;
-      for (Operation& part : tensor->parts) {
+      for (Operation& part : tensor.parts) {
         part.tensor = static_cast<std::uint32_t>(plan.tensors.size());
         part.offset_bytes = offset;
-        offset += part.task.elements() * size_bytes(part.task.output_dtype);
+        offset += part.result_bytes();
         plan.operations.push_back(std::move(part));
       }
       plan.tensors.push_back(
-          {std::move(tensor->name), tensor->dtype, std::move(tensor->shape), static_cast<std::uint32_t>(shard), position, size});
+          {std::move(tensor.name), tensor.dtype, std::move(tensor.shape), static_cast<std::uint32_t>(shard), position, size});
       position += size;
     }
     file.size_bytes = position;
     plan.output_files.push_back(std::move(file));
   }
+  link_scales(plan);
 }
 
 }  // namespace moeweld::plan

@@ -1,6 +1,7 @@
 #pragma once
 /// Where each output tensor stands: which file, at which byte.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct OutputTensor {
   /// In the order of their bytes; together they cover the tensor. `tensor` and `offset_bytes` are filled by lay_out; task.shape and
   /// task.output_dtype say how long each is.
   std::vector<Operation> parts;
+  /// Of codes of block-scaled FP8: how their scales come about. They become the tensor NAME_scale_inv, right after the codes, so that
+  /// whoever computes the codes has them.
+  std::optional<Operation> scales = std::nullopt;
 };
 
 /// Shares the tensors out to files in the given order: a file is closed when the next tensor would take its data beyond

@@ -34,6 +34,8 @@ std::string_view kind_name(const Operation& operation) {
       return "constant";
     case Operation::Kind::kSlot:
       return "slot";
+    case Operation::Kind::kBlockScales:
+      return "block_scales";
   }
   return "unknown";
 }
@@ -61,8 +63,8 @@ Json operation_json(const MergePlan& plan, const Operation& operation) {
   Json json;
   json["name"] = operation.name;
   json["operation"] = kind_name(operation);
-  json["shape"] = operation.task.shape;
-  json["dtype"] = name(operation.task.output_dtype);
+  json["shape"] = operation.kind == Operation::Kind::kBlockScales ? plan.tensors[operation.tensor].shape : operation.task.shape;
+  json["dtype"] = name(operation.result_dtype());
   json["tensor"] = plan.tensors[operation.tensor].name;
   json["offset"] = operation.offset_bytes;
   if (operation.kind == Operation::Kind::kMerge) {

@@ -142,7 +142,7 @@ void append_runs(std::span<const FileRun> remaining, Border begin, Border end, s
 /// Blocks of an operation by those who write their first element.
 SharedMeasurement share_by_writer(std::uint32_t index, const Operation& operation, const Destination& place,
                                   std::span<const RankRun> runs) {
-  const std::uint64_t block_bytes = merge::kBlockElements * size_bytes(operation.task.output_dtype);
+  const std::uint64_t block_bytes = merge::kBlockElements * size_bytes(operation.result_dtype());
   const std::uint64_t blocks = merge::num_blocks(operation.task.elements());
   SharedMeasurement result;
   result.operation = index;

@@ -153,3 +153,113 @@ def test_scales_that_are_missing_or_misshapen_are_all_named(models, tmp_path):
     assert result.returncode == 3 and not (tmp_path / "out").exists()
     assert missing.removesuffix("_scale_inv") in result.stderr and "scales are missing" in result.stderr
     assert misshapen in result.stderr and "[1, 1]" in result.stderr and "[2, 1]" in result.stderr
+
+
+def written_by_definition(directory, expected, quantised_names, kept):
+    """The output's codes and scales are those of the float32 values; everything else is in the type that it had."""
+    ours = tensors(directory)
+    assert set(ours) == set(expected) | {name + "_scale_inv" for name in quantised_names}
+    for name, value in expected.items():
+        if name not in quantised_names:
+            assert ours[name].dtype == kept[name].dtype and torch.equal(ours[name], value.float().to(kept[name].dtype)), name
+            continue
+        codes, scales = quantised(value.float())
+        assert torch.equal(ours[name + "_scale_inv"], scales), name
+        assert torch.equal(ours[name].view(torch.uint8), codes.view(torch.uint8)), name
+        # Half a unit in the last place of the code, times the scale.
+        error = (value.double() - dequantised(ours[name], ours[name + "_scale_inv"]).double()).abs()
+        unit = torch.exp2(torch.floor(torch.log2(codes.float().abs().clamp(min=2.0**-6))) - 3)
+        assert (error <= dequantised(unit.double(), scales.double()).double() / 2 * (1 + 1e-6)).all(), name
+
+
+def test_fp8_is_requantised(models, tmp_path):
+    a, _, b = models
+    x, y, kept = values(a), values(b), tensors(a)
+    out = merge(tmp_path, config_of("linear", a, b, out_dtype="fp8_block"))
+    names = {name.removesuffix("_scale_inv") for name in kept if name.endswith("_scale_inv")}
+    written_by_definition(out, {name: (x[name].double() + y[name].double()) / 2 for name in x}, names, kept)
+    assert json.loads((out / "config.json").read_text())["quantization_config"] == QUANTIZATION
+    # And it is an input again.
+    again = merge(tmp_path, config_of("passthrough", out), name="again")
+    expect_values(again, values(out))
+    logits5(again)
+
+
+def test_what_is_passed_on_keeps_its_codes(models, tmp_path):
+    a, _, _ = models
+    out, source = tensors(merge(tmp_path, config_of("passthrough", a, out_dtype="fp8_block"))), tensors(a)
+    assert set(out) == set(source)
+    for name, value in source.items():
+        assert out[name].dtype == value.dtype and torch.equal(out[name].view(torch.uint8), value.view(torch.uint8)), name
+
+
+def large_model(root, seed, quantise):
+    """Names that no table knows; matrices that ranks share, one of which does not fill whole words."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"first": (1500, 1100), "odd": (577, 1003), "second": (2111, 1400), "small": (130, 20)}
+    result = {"norm.weight": torch.randn(1100, generator=generator)}
+    for name, shape in shapes.items():
+        value = torch.randn(shape, generator=generator)
+        if quantise:
+            result[f"{name}.weight"], result[f"{name}.weight_scale_inv"] = quantised(value)
+        else:
+            result[f"{name}.weight"] = value.to(torch.bfloat16)
+    root.mkdir()
+    save_file(result, root / "model.safetensors")
+    (root / "config.json").write_text(json.dumps({"architectures": ["Nothing"], "num_hidden_layers": 0, **({"quantization_config": QUANTIZATION}
+                                                                                                            if quantise else {})}))
+    return root
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp", "ties"])
+def test_the_same_bytes_on_any_number_of_ranks(tmp_path, method):
+    one, two = large_model(tmp_path / "one", 1, True), large_model(tmp_path / "two", 2, False)
+    config = {"merge_method": method, "out_dtype": "fp8_block", "models": [{"model": str(one), "parameters": {"weight": 1.0}}, {"model": str(two), "parameters": {"weight": 0.5}}]}
+    if method != "linear":
+        config["base_model"] = str(one)
+        config["parameters"] = {"t": 0.3} if method == "slerp" else {"density": 0.5}
+        config["models"] = [{"model": str(one)}, {"model": str(two)}] if method == "slerp" else config["models"][1:]
+    config = yaml.dump(config)
+    alone = merge(tmp_path, config, name="alone")
+    for ranks, limit in ((2, "2GB"), (3, "128MB")):
+        other = merge(tmp_path, config, "--memory-limit", limit, ranks=ranks, name=f"on{ranks}")
+        assert (other / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes(), ranks
+    if method == "linear":
+        x, y, kept = values(one), values(two), tensors(one)
+        names = {name.removesuffix("_scale_inv") for name in kept if name.endswith("_scale_inv")}
+        written_by_definition(alone, {name: (x[name].double() * 1.0 + y[name].double() * 0.5) / 1.5 for name in x}, names, kept)
+
+
+def test_nan_codes_are_reported(tmp_path):
+    one = large_model(tmp_path / "one", 1, True)
+    raw = load_file(one / "model.safetensors")
+    raw["second.weight"].view(torch.uint8)[700, 33] = 0xFF
+    save_file(raw, one / "model.safetensors")
+    (tmp_path / "merge.yml").write_text(config_of("passthrough", one))
+    result = run("merge", tmp_path / "merge.yml", tmp_path / "out", ranks=2)
+    assert "'second.weight'" in result.stdout + result.stderr and "NaN" in result.stdout + result.stderr
+    value = tensors(tmp_path / "out")["second.weight"]
+    assert value.isnan().nonzero().tolist() == [[700, 33]]
+    refused = run("merge", tmp_path / "merge.yml", tmp_path / "refused", "--check-finite", ok=False)
+    assert refused.returncode == 3 and "second.weight" in refused.stderr
+
+
+def test_fp8_needs_to_be_told_what_to_quantise(tmp_path):
+    two = large_model(tmp_path / "two", 2, False)
+    (tmp_path / "merge.yml").write_text(config_of("passthrough", two, out_dtype="fp8_block"))
+    result = run("merge", tmp_path / "merge.yml", tmp_path / "out", ok=False)
+    assert result.returncode != 0 and "no model holds block-scaled FP8" in result.stderr
+
+
+def test_the_forward_pass_reads_fp8(tmp_path):
+    """The bits of the dequantised float32 model."""
+    source = make_mixture(tmp_path, "qwen3_moe", 3, hidden_size=192, moe_intermediate_size=160, intermediate_size=320)
+    fp8 = quantise_model(source, tmp_path / "fp8")
+    plain = merge(tmp_path, config_of("passthrough", fp8, out_dtype="float32"), name="plain")
+    assert all(value.dtype == torch.float32 for value in tensors(plain).values())
+    (tmp_path / "ids.txt").write_text(json.dumps([int(i) for i in torch.randint(0, 160, (150,), generator=torch.Generator().manual_seed(1))]))
+    answers = [json.loads(run("check", model, "--token-ids", tmp_path / "ids.txt", "--json", "--last-logits", ranks=ranks).stdout)
+               for model, ranks in ((plain, 1), (fp8, 1), (fp8, 2))]
+    assert answers[0]["finite"] and answers[0]["last_logits"]
+    for answer in answers[1:]:
+        assert answer["last_logits"] == answers[0]["last_logits"] and answer["log_likelihood"] == answers[0]["log_likelihood"]

@@ -73,6 +73,9 @@ struct MergeConfig {
   ParameterMap parameters;
   std::optional<DType> dtype;
   std::optional<DType> out_dtype;
+  /// out_dtype: fp8_block: what an input holds as block-scaled FP8 is written so, everything else in the type that it has.
+  bool out_fp8_block = false;
+  int out_dtype_line = 0;
   MtpMode mtp = MtpMode::kMerge;
   std::optional<AlignExperts> align_experts;
   std::optional<TokenizerConfig> tokenizer;

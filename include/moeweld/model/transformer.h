@@ -21,13 +21,26 @@ struct Catalog;
 
 /// A matrix [rows, columns], row-major, or a vector [1, columns]: contiguous bytes of one file. Absent where rows is 0.
 struct Weight {
+  /// Scales of codes of block-scaled FP8, as ScaleLocation has them: `columns` of them for a row of blocks; 0: there are none.
+  struct Scales {
+    DType dtype{};
+    std::uint32_t file = 0;
+    std::uint64_t begin = 0;
+    std::uint64_t columns = 0;
+    std::uint64_t first_row = 0;
+  };
   DType dtype{};
   std::uint32_t file = 0;   ///< index into Transformer::files
   std::uint64_t begin = 0;  ///< first byte in the file
   std::uint64_t rows = 0;
   std::uint64_t columns = 0;
 
+  Scales scales{};
+
   bool is_present() const { return rows != 0; }
+  /// With scales, values are computed as float32 while reading.
+  DType value_dtype() const { return scales.columns != 0 ? DType::kF32 : dtype; }
+  std::uint64_t value_row_bytes() const { return columns * moeweld::size_bytes(value_dtype()); }
   std::uint64_t row_bytes() const { return columns * moeweld::size_bytes(dtype); }
   std::uint64_t size_bytes() const { return rows * row_bytes(); }
 };
@@ -108,8 +121,12 @@ bool is_transformer_family(std::string_view family);
 Transformer read_transformer(const formats::Checkpoint& checkpoint, const Catalog& catalog);
 
 template <class Archive>
+void serialize(Archive& archive, Weight::Scales& value) {
+  archive(value.dtype, value.file, value.begin, value.columns, value.first_row);
+}
+template <class Archive>
 void serialize(Archive& archive, Weight& value) {
-  archive(value.dtype, value.file, value.begin, value.rows, value.columns);
+  archive(value.dtype, value.file, value.begin, value.rows, value.columns, value.scales);
 }
 template <class Archive>
 void serialize(Archive& archive, GatedFfn& value) {

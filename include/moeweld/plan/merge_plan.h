@@ -68,11 +68,12 @@ const SourceView& first_leaf(const SourceView& view);
 /// One logical matrix of the output and how its bytes come about.
 struct Operation {
   enum class Kind : std::uint8_t {
-    kMerge,       ///< a method over sources[0..K)
-    kCopy,        ///< the bytes of sources[0]; sources[1..] must hold the same bytes (non-arithmetic dtypes), else the merge fails by name
-    kRandomFill,  ///< random numbers (router rows): fill
-    kConstant,    ///< every element is `constant` (biases that an output family has and a source has not)
-    kSlot,        ///< rows of a slot that prepare fills
+    kMerge,        ///< a method over sources[0..K)
+    kCopy,         ///< the bytes of sources[0]; sources[1..] must hold the same bytes (non-arithmetic dtypes), else the merge fails by name
+    kRandomFill,   ///< random numbers (router rows): fill
+    kConstant,     ///< every element is `constant` (biases that an output family has and a source has not)
+    kSlot,         ///< rows of a slot that prepare fills
+    kBlockScales,  ///< the scales of operation `codes`, which is block-scaled: its task, no sources of its own
   };
   Kind kind = Kind::kMerge;
   std::string name;                ///< per-expert tensor name
@@ -92,6 +93,17 @@ struct Operation {
   std::uint64_t repeat_rows = 1;  ///< kRandomFill and kSlot: each row that is made stands so many times, one below the other
   double constant = 0;            ///< for kConstant
   std::uint32_t slot = 0;         ///< index into MergePlan::slots, for kSlot
+  /// kMerge of a matrix whose result, task.output_dtype F32, is written as codes of block-scaled FP8. All rows of a block decide its scale,
+  /// so it is computed in bands of kScaleBlock rows.
+  bool block_scaled = false;
+  std::uint32_t codes = 0;  ///< index into MergePlan::operations, for kBlockScales
+
+  /// Elements that are written, and their type.
+  std::uint64_t result_elements() const;
+  DType result_dtype() const { return block_scaled ? DType::kF8E4M3 : task.output_dtype; }
+  std::uint64_t result_bytes() const { return result_elements() * size_bytes(result_dtype()); }
+  /// Whether it is computed in bands of rows.
+  bool is_banded() const { return block_scaled || kind == Kind::kBlockScales; }
 };
 
 /// Router rows that only tensor data, or all rows together, can tell; filled by the collective prepare stage before the first item.

@@ -214,10 +214,15 @@ TEST(MergeConfig, RefusesParameterValues) {
   expect_refused(with_weight("{filtre: mlp, value: 1}"), 5, {"'filtre'", "Did you mean 'filter'"});
 }
 TEST(MergeConfig, RefusesParametersThatAreNoMapping) { expect_refused(kModels + "parameters: 3\n", 7, {"parameters must be a mapping"}); }
+TEST(MergeConfig, Fp8IsAnOutputTypeOfItsOwn) {
+  const MergeConfig config = read_merge(kModels + "out_dtype: fp8_block\n");
+  EXPECT_TRUE(config.out_fp8_block);
+  EXPECT_FALSE(config.out_dtype);
+}
 TEST(MergeConfig, RefusesDtypes) {
   expect_refused(kModels + "dtype: bfloat15\n", 7, {"unknown dtype 'bfloat15'", "Did you mean 'bfloat16'"});
   expect_refused(kModels + "out_dtype: int8\n", 7, {"unknown out_dtype 'int8'"});
-  expect_unsupported(kModels + "out_dtype: fp8_block\n", 7, {"fp8_block", "later version"});
+  expect_unsupported(kModels + "dtype: fp8_block\n", 7, {"fp8_block", "out_dtype of a merge alone"});
 }
 TEST(MergeConfig, RefusesModelReferences) {
   expect_refused(kModels + "base_model: a@b@c\n", 7, {"more than one '@'"});
