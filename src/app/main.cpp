@@ -28,6 +28,8 @@ const char* verb(Command command) {
       return "inspect";
     case Command::kExtract:
       return "extract";
+    case Command::kReduce:
+      return "reduce";
     case Command::kTokenize:
       return "tokenize";
     case Command::kMethods:
@@ -41,7 +43,8 @@ const char* verb(Command command) {
 }
 
 bool is_computed_by_all(Command command) {
-  return command == Command::kMerge || command == Command::kExtract || command == Command::kVerify || command == Command::kCheck;
+  return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kVerify ||
+         command == Command::kCheck;
 }
 
 /// The storage that the node's ranks share, and the options with what is left open in them agreed upon.
@@ -63,6 +66,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return run_merge(peers, storage, options);
     case Command::kExtract:
       return run_extract(peers, storage, options);
+    case Command::kReduce:
+      return run_reduce(peers, storage, options);
     case Command::kVerify:
       return run_verify(peers, storage, options);
     case Command::kCheck:
@@ -100,7 +105,8 @@ int dispatch(Peers& peers, Options options) {
 }
 
 LeftBehind left_behind(const Error& error, const Options& options) {
-  if (options.command != Command::kMerge && options.command != Command::kExtract) return LeftBehind::kNotAsked;
+  if (options.command != Command::kMerge && options.command != Command::kExtract && options.command != Command::kReduce)
+    return LeftBehind::kNotAsked;
   if (error.code() == ErrorCode::kOutputExists) return LeftBehind::kOutputAsItWas;
   if (!exec::can_be_resumed(error)) return LeftBehind::kNothing;
   try {

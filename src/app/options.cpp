@@ -19,6 +19,7 @@ Examples:
   mpirun -n 4 moeweld merge configs/ties.yml out/     merge on four (srun does as well)
   moeweld verify out/                                 every byte against the manifest
   moeweld extract mixtral/ expert-3/ --expert 3       one expert as a dense model
+  moeweld reduce mixtral/ out/ --experts 6            the experts of the highest router-row norms
   moeweld diff out/ other/                            which tensors differ, and by how much
   moeweld check out/ --token-ids ids.txt              perplexity and next tokens, computed layer by layer
 
@@ -56,6 +57,7 @@ class Parser {
     add_verify();
     add_inspect();
     add_extract();
+    add_reduce();
     add_check();
     add_tokenize();
     add_diff();
@@ -205,6 +207,28 @@ class Parser {
     add_planning_flags(command);
   }
 
+  void add_reduce() {
+    CLI::App& command = add("reduce", "Make a mixture with fewer experts", Command::kReduce);
+    command.add_option("MODEL", options_.input, "The mixture")->required();
+    command.add_option("OUT", options_.output, "Directory of the result; may be left out with --dry-run");
+    command.add_option("--experts", options_.num_experts, "Experts of the result")->required()->check(CLI::Range(1, 65536));
+    command
+        .add_option("--by", reduce_by_,
+                    "prune: drop the experts of the lowest scores (default); cluster: those of similar weights become one")
+        ->check(CLI::IsMember({"prune", "cluster"}));
+    command.add_option(
+        "--scores", options_.scores_file,
+        "JSON, {\"0\": [a score for each expert], …} by layer: what prune goes by instead of the norms of router rows, and the "
+        "weights of cluster's means");
+    command.add_option("--experts-per-token", options_.experts_per_token, "Experts that each token takes (default: as before)")
+        ->check(CLI::Range(1, 65536));
+    CLI::Option* dry =
+        command.add_flag("--dry-run", options_.dry_run, "Say which experts would stay and what would be written; write nothing");
+    command.add_flag("--json", options_.json, "With --dry-run: the whole plan as JSON")->needs(dry);
+    add_writing_flags(command);
+    add_planning_flags(command);
+  }
+
   void add_tokenize() {
     CLI::App& command = add("tokenize", "Print the token ids of each line of a text as a JSON list", Command::kTokenize);
     command.add_option("MODEL", options_.input, "Directory with tokenizer.json or tokenizer.model, or org/name in the hub cache")
@@ -251,6 +275,9 @@ class Parser {
     if (io_ == "buffered") options_.io = IoMode::kBuffered;
     if (io_ == "direct") options_.io = IoMode::kDirect;
     options_.log_json = log_format_ == "json";
+    if (options_.command == Command::kReduce && options_.output.empty() && !options_.dry_run)
+      throw Error(ErrorCode::kUsage, "OUT is required, unless with --dry-run\nRun moeweld reduce --help.");
+    options_.cluster = reduce_by_ == "cluster";
   }
 
   CLI::App app_{"moeweld merges very large LLM checkpoints: dense with dense, dense into a Mixture-of-Experts, an expert back to dense."};
@@ -258,6 +285,7 @@ class Parser {
   std::string layout_;
   std::string io_;
   std::string log_format_;
+  std::string reduce_by_;
 };
 
 }  // namespace

@@ -11,14 +11,19 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kMethods, kCheck, kTokenize, kDiff };
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kReduce, kMethods, kCheck, kTokenize, kDiff };
 
 struct Options {
   Command command = Command::kMerge;
-  std::string input;         ///< CONFIG, MODEL or DIR; A of diff
-  std::string output;        ///< OUT; B of diff
-  bool bos = false;          ///< tokenize --bos
-  std::vector<int> experts;  ///< extract --expert
+  std::string input;          ///< CONFIG, MODEL or DIR; A of diff
+  std::string output;         ///< OUT; B of diff
+  bool bos = false;           ///< tokenize --bos
+  std::vector<int> experts;   ///< extract --expert
+  int num_experts = 0;        ///< reduce --experts
+  bool cluster = false;       ///< reduce --by cluster
+  std::string scores_file;    ///< reduce --scores
+  int experts_per_token = 0;  ///< reduce --experts-per-token; 0: the model's
+  bool dry_run = false;       ///< reduce --dry-run: OUT may be empty
   plan::PlanOptions plan;
   std::string transformers_cache;  ///< where models are looked for, instead of the environment's hub cache
   bool lenient = false;

@@ -17,6 +17,16 @@ constexpr std::uint64_t kLargestSiteBytes = 1'000'000;
 
 }  // namespace
 
+void print_plan(const plan::MergePlan& plan, const Options& options) {
+  const plan::Schedule schedule = plan::make_schedule(plan, std::max(1, options.ranks));
+  const std::uint64_t memory = exec::planned_memory_bytes(plan, options.memory_limit_bytes, std::max(1, options.threads));
+  if (options.json) {
+    plan::write_plan_json(std::cout, plan, schedule, memory);
+  } else {
+    fmt::print("{}", plan::plan_text(plan, schedule, memory, options.verbose));
+  }
+}
+
 int run_plan(Storage& storage, const Options& options) {
   const plan::MergePlan plan = plan_configuration(storage, options);
   if (options.sbatch) {
@@ -29,13 +39,7 @@ int run_plan(Storage& storage, const Options& options) {
     fmt::print("{}", batch_header(plan, estimate, rates.source));
     return 0;
   }
-  const plan::Schedule schedule = plan::make_schedule(plan, std::max(1, options.ranks));
-  const std::uint64_t memory = exec::planned_memory_bytes(plan, options.memory_limit_bytes, std::max(1, options.threads));
-  if (options.json) {
-    plan::write_plan_json(std::cout, plan, schedule, memory);
-  } else {
-    fmt::print("{}", plan::plan_text(plan, schedule, memory, options.verbose));
-  }
+  print_plan(plan, options);
   return 0;
 }
 

@@ -19,6 +19,7 @@ int run_plan(Storage& storage, const Options& options);
 int run_verify(Peers& peers, Storage& storage, const Options& options);
 int run_inspect(Storage& storage, const Options& options);
 int run_extract(Peers& peers, Storage& storage, const Options& options);
+int run_reduce(Peers& peers, Storage& storage, const Options& options);
 int run_tokenize(Storage& storage, const Options& options);
 int run_methods();
 int run_diff(Peers& peers, Storage& storage, const Options& options);
@@ -42,6 +43,9 @@ plan::MergePlan plan_configuration(Storage& storage, const Options& options);
 
 /// Rank 0 makes the plan, all get it. Collective; throws the same Error on every rank.
 plan::MergePlan share_plan(Peers& peers, const std::function<plan::MergePlan()>& make);
+
+/// What `moeweld plan` prints.
+void print_plan(const plan::MergePlan& plan, const Options& options);
 
 /// Preflight, execution with progress, summary. Collective.
 void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, const Options& options);

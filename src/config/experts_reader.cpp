@@ -18,8 +18,9 @@ std::vector<std::string> top_keys() {
   return keys;
 }
 
-const std::vector<std::string> kExpertKeys = {"source_model",       "positive_prompts", "negative_prompts", "positive_token_ids",
-                                              "negative_token_ids", "noise_scale",      "residual_scale"};
+const std::vector<std::string> kExpertKeys = {
+    "source_model",       "expert",      "positive_prompts", "negative_prompts", "positive_token_ids",
+    "negative_token_ids", "noise_scale", "residual_scale"};
 
 struct GateName {
   const char* name;
@@ -68,7 +69,8 @@ class ExpertsReader {
       reader_.problem(config_.line, "'experts' is missing, and there is no 'recipe' that makes them from the base");
     if (!has("gate_mode")) config_.gate_mode = has("recipe") ? GateMode::kRandom : GateMode::kHidden;
     const std::uint64_t num_experts = config_.num_experts();
-    if (num_experts != 0 && config_.experts_per_token > num_experts) {
+    // Experts that are listed may be added to others: planning knows.
+    if (config_.experts.empty() && num_experts != 0 && config_.experts_per_token > num_experts) {
       reader_.problem(config_.line_of("experts_per_token"), "experts_per_token is " + std::to_string(config_.experts_per_token) +
                                                                 ", but there are only " + std::to_string(num_experts) + " experts");
     }
@@ -180,6 +182,22 @@ class ExpertsReader {
     config_.shared_experts = read_experts(node, "a shared expert");
   }
 
+  /// One index, or a list with one for each layer.
+  std::vector<std::uint32_t> read_indices(const YAML::Node& node) {
+    std::vector<std::uint32_t> result;
+    const auto add = [&](const YAML::Node& index) {
+      if (const auto value = reader_.integer(index, "expert", 0, kMostExperts - 1)) result.push_back(static_cast<std::uint32_t>(*value));
+    };
+    if (!node.IsSequence()) {
+      add(node);
+    } else if (node.size() == 0) {
+      reader_.problem(line_of(node), "expert must be an index, or a list with one for each layer");
+    } else {
+      for (const YAML::Node& index : node) add(index);
+    }
+    return result;
+  }
+
   std::vector<Expert> read_experts(const YAML::Node& node, const std::string& what) {
     std::vector<Expert> result;
     for (const YAML::Node& element : node) {
@@ -190,6 +208,8 @@ class ExpertsReader {
         if (key == "source_model") {
           has_source = true;
           if (auto model = reader_.model(value, "source_model")) expert.source_model = std::move(*model);
+        } else if (key == "expert") {
+          expert.expert = read_indices(value);
         } else if (key == "positive_prompts") {
           expert.positive_prompts = reader_.texts(value, "positive_prompts");
         } else if (key == "negative_prompts") {

@@ -1,4 +1,4 @@
-#include "merge/gram.h"
+#include "moeweld/merge/gram.h"
 
 #include "merge/kernels/lane_sums.h"
 #include "merge/tiles.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/config_defaults.h"
 #include "model/config_fields.h"
 
 namespace moeweld::model {
@@ -74,6 +75,11 @@ void write_num_experts(Json& config, const Family& family) {
   const Json value = *field(config, *found);
   config.erase(std::string(*found));
   config[std::string(keys.front())] = value;
+}
+
+std::uint32_t default_experts_per_token(const Family& family) {
+  const ConfigDefaults* defaults = find_defaults(family.model_type);
+  return defaults == nullptr ? 0 : static_cast<std::uint32_t>(defaults->num_experts_per_tok);
 }
 
 Rope read_rope(const Json& config, double default_theta) {

@@ -25,12 +25,6 @@ std::uint64_t hidden_size(const InputModel& input) {
   return gate.size() == 2 ? gate[1] : 0;
 }
 
-std::string activation_of(const InputModel& input) {
-  const formats::Json& config = input.checkpoint->config;
-  const auto found = config.find("hidden_act");
-  return found == config.end() || !found->is_string() ? "silu" : found->get<std::string>();
-}
-
 class Checker {
  public:
   Checker(const Assembly& assembly, const PlanOptions& options, ProblemList& problems, MergePlan& plan)
@@ -48,6 +42,12 @@ class Checker {
     check_shards();
     check_degenerate();
     const std::size_t count = assembly_.experts.size();
+    if (config_.experts_per_token > count) {
+      problem(ErrorCode::kInvalidConfig,
+              "experts_per_token is " + std::to_string(config_.experts_per_token) + ", but there are only " + std::to_string(count) +
+                  " experts",
+              config_.line_of("experts_per_token"));
+    }
     if ((count & (count - 1)) != 0) {
       plan_.warnings.push_back(std::to_string(count) + " experts are no power of two; older versions of llama.cpp cannot read such a " +
                                title_of(assembly_.family));
@@ -95,6 +95,10 @@ class Checker {
 
   void check_source(const ExpertSource& expert, const std::string& who) {
     const InputModel& input = input_of(expert);
+    if (!expert.indices.empty()) {
+      problem(ErrorCode::kInvalidConfig, who + " ('" + input.label + "') is a dense model, so there is no 'expert' to choose; leave it out",
+              expert.line);
+    }
     const std::uint64_t base_hidden = base().catalog.entries.at({-1, -1, "final_norm"}).shape.at(0);
     if (hidden_size(input) != base_hidden) {
       problem(ErrorCode::kInvalidInput,
@@ -208,17 +212,6 @@ class Checker {
 /// "%g" without locale: numbers as people write them.
 std::string shown(double value) { return formats::Json(value).dump(); }
 
-std::string description_of(const ExpertSource& expert, const InputModel& input) {
-  std::string text = "FFN of " + input.label;
-  if (expert.num_shards > 1) text += ", in " + std::to_string(expert.num_shards) + " shards";
-  if (expert.redrawn_ratio != 0) text += ", " + shown(expert.redrawn_ratio) + " of the neurons drawn anew";
-  if (expert.noise_scale != 0) text += ", noise of " + shown(expert.noise_scale);
-  const double down = expert.residual_scale * expert.down_scale * expert.matrix_scale;
-  if (expert.matrix_scale != 1) text += ", gate and up times " + shown(expert.matrix_scale);
-  if (down != 1) text += ", down times " + shown(down);
-  return text;
-}
-
 void describe_experts(const std::string& what, std::span<const ExpertSource> experts, const InputModels& inputs,
                       std::vector<std::string>& lines) {
   for (std::size_t first = 0; first < experts.size();) {
@@ -241,6 +234,26 @@ std::string list_of_layers(const std::vector<bool>& layers, bool value) {
 }
 
 }  // namespace
+
+std::string activation_of(const InputModel& input) {
+  const formats::Json& config = input.checkpoint->config;
+  const auto found = config.find("hidden_act");
+  return found == config.end() || !found->is_string() ? "silu" : found->get<std::string>();
+}
+
+std::string description_of(const ExpertSource& expert, const InputModel& input) {
+  std::string which;
+  for (const std::uint32_t index : expert.indices) which += (which.empty() ? "expert " : ", ") + std::to_string(index);
+  if (expert.indices.size() > 1) which += " (by layer)";
+  std::string text = which.empty() ? "FFN of " + input.label : which + " of " + input.label;
+  if (expert.num_shards > 1) text += ", in " + std::to_string(expert.num_shards) + " shards";
+  if (expert.redrawn_ratio != 0) text += ", " + shown(expert.redrawn_ratio) + " of the neurons drawn anew";
+  if (expert.noise_scale != 0) text += ", noise of " + shown(expert.noise_scale);
+  const double down = expert.residual_scale * expert.down_scale * expert.matrix_scale;
+  if (expert.matrix_scale != 1) text += ", gate and up times " + shown(expert.matrix_scale);
+  if (down != 1) text += ", down times " + shown(down);
+  return text;
+}
 
 int num_layers_of(const InputModel& input) {
   const auto found = input.catalog.num_layers.find("model");

@@ -32,6 +32,11 @@ int num_layers_of(const InputModel& input);
 /// Neurons of the FFN, 0 where the model has none.
 std::uint64_t ffn_width(const InputModel& input);
 
+/// hidden_act, silu where config.json is silent.
+std::string activation_of(const InputModel& input);
+/// "FFN of models/code, noise of 0.1".
+std::string description_of(const ExpertSource& expert, const InputModel& input);
+
 /// Numbers of layers, widths, activations, what experts cannot bring, degenerate experts and prompts, shards. Problems name the line; notes
 /// and warnings go to the plan.
 void check_assembly(const Assembly& assembly, const PlanOptions& options, ProblemList& problems, MergePlan& plan);

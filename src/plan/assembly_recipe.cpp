@@ -13,6 +13,7 @@ using config::RecipeKind;
 
 ExpertSource source_of(const Expert& expert, const InputModels& inputs) {
   return {.model = inputs.index_of(expert.source_model),
+          .indices = expert.expert,
           .noise_scale = expert.noise_scale.value_or(0.0),
           .residual_scale = expert.residual_scale.value_or(1.0),
           .line = expert.line};

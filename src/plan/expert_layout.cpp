@@ -16,14 +16,26 @@ std::string with_layer(std::string_view pattern, int layer) {
   return name;
 }
 
-OutputTensor single(LogicalTensor tensor, std::string name) {
+/// A tensor of its own, or more rows of the one before it.
+void append(LogicalTensor tensor, std::string name, std::vector<OutputTensor>& result) {
+  if (!result.empty() && result.back().name == name) {
+    OutputTensor& whole = result.back();
+    const Shape& shape = tensor.operation.task.shape;
+    const bool fits =
+        !shape.empty() && shape.size() == whole.shape.size() && std::equal(shape.begin() + 1, shape.end(), whole.shape.begin() + 1);
+    if (!fits || tensor.operation.task.output_dtype != whole.dtype)
+      throw Error(ErrorCode::kInternal, "The rows of a tensor that is made in parts do not fit each other.", {}, name);
+    whole.shape[0] += shape[0];
+    whole.parts.push_back(std::move(tensor.operation));
+    return;
+  }
   OutputTensor output;
   output.name = std::move(name);
   output.dtype = tensor.operation.result_dtype();
   output.shape = tensor.operation.task.shape;
   output.parts.push_back(std::move(tensor.operation));
   output.scales = std::move(tensor.scales);
-  return output;
+  result.push_back(std::move(output));
 }
 
 struct RolePlace {
@@ -39,7 +51,7 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
     result.reserve(tensors.size());
     for (LogicalTensor& tensor : tensors) {
       std::string name = tensor.operation.name;
-      result.push_back(single(std::move(tensor), std::move(name)));
+      append(std::move(tensor), std::move(name), result);
     }
     return result;
   }
@@ -56,7 +68,7 @@ std::vector<OutputTensor> arrange(std::vector<LogicalTensor> tensors, const mode
       for (const model::TensorRow& row : family->fused_names) {
         if (row.role == tensor.key.role) name = with_layer(row.name, tensor.key.layer);
       }
-      result.push_back(single(std::move(tensor), std::move(name)));
+      append(std::move(tensor), std::move(name), result);
       continue;
     }
     if (tensor.scales) {

@@ -1,6 +1,7 @@
 #include "plan/expert_operations.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "moeweld/base/random.h"
@@ -40,6 +41,20 @@ std::string_view dense_role(FfnMatrix matrix) {
   return kRoles[static_cast<std::size_t>(matrix)];
 }
 
+std::optional<FfnMatrix> matrix_of(std::string_view role) {
+  for (const FfnMatrix matrix : {FfnMatrix::kGate, FfnMatrix::kUp, FfnMatrix::kDown}) {
+    if (role.ends_with(dense_role(matrix).substr(4))) return matrix;
+  }
+  return std::nullopt;
+}
+
+model::TensorKey source_key(const ExpertSource& source, FfnMatrix matrix, int layer) {
+  const std::string_view role = dense_role(matrix);
+  if (source.indices.empty()) return {layer, -1, std::string(role)};
+  const std::uint32_t index = source.indices.size() == 1 ? source.indices.front() : source.indices.at(static_cast<std::size_t>(layer));
+  return {layer, static_cast<int>(index), "expert_" + std::string(role.substr(4))};
+}
+
 Operation expert_operation(std::string name, FfnMatrix matrix, std::span<const ExpertSource> parts, const InputModels& inputs, int layer,
                            DType output_dtype, std::uint64_t neuron_set, std::uint64_t seed) {
   merge::ExpertVariation variation;
@@ -48,7 +63,7 @@ Operation expert_operation(std::string name, FfnMatrix matrix, std::span<const E
   std::vector<SourceView> views;
   for (const ExpertSource& part : parts) {
     const InputModel& input = inputs[part.model];
-    views.push_back(shard_of(bytes_of(input, input.catalog.entries.at({layer, -1, std::string(dense_role(matrix))})), matrix, part));
+    views.push_back(shard_of(bytes_of(input, input.catalog.entries.at(source_key(part, matrix, layer))), matrix, part));
     const double scale = part.matrix_scale * (matrix == FfnMatrix::kDown ? part.down_scale * part.residual_scale : 1.0);
     const std::uint64_t neurons = matrix == FfnMatrix::kDown ? views.back().columns : rows_of(views.back());
     variation.groups.push_back({.noise_scale = part.noise_scale, .scale = scale, .num_neurons = neurons});
@@ -77,11 +92,46 @@ Operation expert_operation(std::string name, FfnMatrix matrix, std::span<const E
   return operation;
 }
 
-Operation copy_operation(std::string name, const InputModel& input, const model::CatalogEntry& entry, DType output_dtype) {
+void fill_with_random_rows(config::GateMode mode, std::uint64_t width, Operation& operation) {
+  operation.kind = Operation::Kind::kRandomFill;
+  operation.fill.stream = stream_id(operation.name);
+  const bool normal = mode == config::GateMode::kRandom;
+  operation.fill.distribution = normal ? Operation::RandomFill::Distribution::kNormal : Operation::RandomFill::Distribution::kUniform;
+  operation.fill.scale = normal ? 1.0 : 1.0 / std::sqrt(static_cast<double>(width));
+}
+
+Operation weighted_mean(std::string name, std::vector<SourceView> views, const std::vector<double>& weights, Shape shape,
+                        DType output_dtype, std::uint64_t seed) {
+  if (views.size() == 1) {
+    Operation copy = copy_view(std::move(name), std::move(views.front()), output_dtype);
+    copy.task.shape = std::move(shape);
+    return copy;
+  }
+  Operation operation;
+  operation.kind = Operation::Kind::kMerge;
+  operation.method = index_of(*merge::find_method("linear"));
+  operation.task.tensor_key = stream_id(name);
+  operation.name = std::move(name);
+  operation.task.seed = seed;
+  operation.task.shape = std::move(shape);
+  operation.task.output_dtype = output_dtype;
+  operation.task.parameters = {1.0};  // normalize
+  for (std::size_t i = 0; i < views.size(); ++i) operation.task.inputs.push_back({views[i].dtype, {weights[i]}});
+  operation.sources = std::move(views);
+  return operation;
+}
+
+Operation copy_view(std::string name, SourceView view, DType output_dtype) {
   Operation operation;
   operation.name = std::move(name);
+  operation.task.shape = {rows_of(view), view.columns};
+  pass_through(operation, std::move(view), output_dtype, 1);
+  return operation;
+}
+
+Operation copy_operation(std::string name, const InputModel& input, const model::CatalogEntry& entry, DType output_dtype) {
+  Operation operation = copy_view(std::move(name), bytes_of(input, entry), output_dtype);
   operation.task.shape = entry.shape;
-  pass_through(operation, bytes_of(input, entry), output_dtype, 1);
   return operation;
 }
 

@@ -4,29 +4,13 @@
 
 #include "moeweld/base/error.h"
 #include "moeweld/merge/block_scales.h"
-
-namespace moeweld {
-
-template <class Archive>
-void serialize(Archive& archive, FileIdentity& value) {
-  archive(value.size_bytes, value.modified_ns);
-}
-
-}  // namespace moeweld
+#include "plan/source_archive.h"
 
 namespace moeweld::plan {
 
 template <class Archive>
-void serialize(Archive& archive, PlannedInputFile& value) {
-  archive(value.path, value.identity, value.model);
-}
-template <class Archive>
 void serialize(Archive& archive, PlannedModel& value) {
   archive(value.reference, value.directory);
-}
-template <class Archive>
-void serialize(Archive& archive, SourceView& value) {
-  archive(value.kind, value.dtype, value.file, value.begin, value.num_elements, value.columns, value.first, value.children);
 }
 template <class Archive>
 void serialize(Archive& archive, Operation::RandomFill& value) {

@@ -1,16 +1,15 @@
 #include "plan/moe_planner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <optional>
 #include <utility>
 
-#include "moeweld/base/random.h"
 #include "moeweld/base/text.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/model/assembled_config.h"
 #include "moeweld/model/model_config.h"
+#include "plan/addition_planner.h"
 #include "plan/assembly_checks.h"
 #include "plan/assembly_family.h"
 #include "plan/assembly_recipe.h"
@@ -19,6 +18,7 @@
 #include "plan/expert_layout.h"
 #include "plan/expert_operations.h"
 #include "plan/input_models.h"
+#include "plan/mixture_tensors.h"
 #include "plan/router_slots.h"
 
 namespace moeweld::plan {
@@ -32,14 +32,6 @@ using model::CatalogEntry;
 using model::TensorKey;
 using model::TensorRow;
 
-std::optional<FfnMatrix> matrix_of(std::string_view role) {
-  for (const FfnMatrix matrix : {FfnMatrix::kGate, FfnMatrix::kUp, FfnMatrix::kDown}) {
-    if (role.ends_with(dense_role(matrix).substr(4))) return matrix;
-  }
-  return std::nullopt;
-}
-
-bool is_expert_role(std::string_view role) { return role.starts_with("expert_"); }
 bool is_shared_role(std::string_view role) { return role.starts_with("shared_"); }
 bool is_dense_ffn(std::string_view role) { return role.starts_with("mlp_"); }
 
@@ -215,11 +207,7 @@ class AssemblyPlanner {
       const RouterRows rows{file_, config_, base(), sparse_, num_router_rows(), has_shared_gate(*family_)};
       take_slot_rows(rows, models_.storage(), layer, first_row, operation, problems_, plan_);
     } else {
-      operation.kind = Operation::Kind::kRandomFill;
-      operation.fill.stream = stream_id(operation.name);
-      const bool normal = config_.gate_mode == GateMode::kRandom;
-      operation.fill.distribution = normal ? Operation::RandomFill::Distribution::kNormal : Operation::RandomFill::Distribution::kUniform;
-      operation.fill.scale = normal ? 1.0 : 1.0 / std::sqrt(static_cast<double>(hidden));
+      fill_with_random_rows(config_.gate_mode, hidden, operation);
     }
     return operation;
   }
@@ -341,6 +329,7 @@ class AssemblyPlanner {
 }  // namespace
 
 MergePlan plan_assembly(const config::ConfigFile& file, const MoeConfig& config, ModelSource& models, const PlanOptions& options) {
+  if (adds_to_mixture(config, models)) return plan_addition(file, config, models, options);
   return AssemblyPlanner(file, config, models, options).run();
 }
 

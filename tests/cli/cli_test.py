@@ -104,7 +104,7 @@ class arguments(CliTest):
     def help_documents_exit_codes(self):
         result = self.run_command("--help")
         self.assert_ends(result, 0)
-        for command in ("merge", "plan", "verify", "inspect", "extract", "check", "diff", "methods"):
+        for command in ("merge", "plan", "verify", "inspect", "extract", "reduce", "check", "diff", "methods"):
             self.assertIn(command, result.stdout)
         for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "75"):
             self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
@@ -643,6 +643,59 @@ class looking(CliTest):
                              source["model.layers.1.block_sparse_moe.experts.2.%s.weight" % theirs])
         with open(self.path("out", "config.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["architectures"], ["MistralForCausalLM"])
+
+    def reduce_keeps_the_experts_of_the_highest_scores(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        self.write("scores.json", json.dumps({"0": [1, 2, 3, 4], "1": [4, 1, 1, 3]}))
+        flags = ("m", "out", "--experts", "2", "--scores", "scores.json")
+        dry = self.run_command("reduce", *flags, "--dry-run")
+        self.assert_ends(dry, 0)
+        self.assertIn("layer 1: experts 0, 3 kept; 1, 2 dropped", dry.stdout)
+        self.assertFalse(os.path.exists(self.path("out")))
+        self.assert_ends(self.run_command("reduce", *flags), 0)
+        source, output = tiny_models.read_model(self.path("m")), tiny_models.read_model(self.path("out"))
+        kept = {0: (2, 3), 1: (0, 3)}
+        for layer, experts in kept.items():
+            prefix = "model.layers.%d.block_sparse_moe." % layer
+            shape, data = source[prefix + "gate.weight"][1:]
+            row = len(data) // 4
+            self.assertEqual(output[prefix + "gate.weight"][2], b"".join(data[e * row:(e + 1) * row] for e in experts))
+            for ours, theirs in enumerate(experts):
+                for matrix in ("w1", "w2", "w3"):
+                    name = prefix + "experts.%d." + matrix + ".weight"
+                    self.assertEqual(output[name % ours], source[name % theirs])
+        self.assertEqual(set(source) - set(output), {"model.layers.%d.block_sparse_moe.experts.%d.w%d.weight" % (layer, expert, matrix)
+                                                     for layer in kept for expert in (2, 3) for matrix in (1, 2, 3)})
+        with open(self.path("out", "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["num_local_experts"], 2)
+        with open(self.path("out", "moeweld_manifest.json"), encoding="utf-8") as file:
+            self.assertIn("layer 0: experts 2, 3 kept; 0, 1 dropped", json.load(file)["composition"])
+
+    def reduce_goes_by_router_norms_and_gives_the_same_bytes_on_ranks(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=8)
+        self.assert_ends(self.run_command("reduce", "m", "one", "--experts", "5"), 0)
+        self.assert_ends(self.run_ranks(3, "reduce", "m", "three", "--experts", "5"), 0)
+        one, three = tree(self.path("one")), tree(self.path("three"))
+        for name in one:
+            if name not in ("moeweld_manifest.json", "README.md"):
+                self.assertEqual(one[name], three[name], name)
+        source, output = tiny_models.read_model(self.path("m")), tiny_models.read_model(self.path("one"))
+        data = source["model.layers.0.block_sparse_moe.gate.weight"][2]
+        row = len(data) // 8
+        values = struct.unpack("<%df" % (len(data) // 2), b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2)))
+        norms = [sum(x * x for x in values[e * row // 2:(e + 1) * row // 2]) for e in range(8)]
+        kept = sorted(sorted(range(8), key=lambda e: -norms[e])[:5])
+        self.assertEqual(output["model.layers.0.block_sparse_moe.gate.weight"][2], b"".join(data[e * row:(e + 1) * row] for e in kept))
+
+    def reduce_says_what_is_wrong(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        for flags, code, words in ((("m", "out"), 2, "--experts"), (("m", "--experts", "3"), 2, "OUT"),
+                                   (("m", "out", "--experts", "5"), 2, "has only 4 experts"), (("m", "out", "--experts", "1"), 2, "takes 2 experts"),
+                                   (("m", "out", "--experts", "3", "--scores", "none.json"), 3, "none.json")):
+            result = self.run_command("reduce", *flags)
+            self.assert_ends(result, code)
+            self.assertIn(words, result.stderr)
+            self.assertFalse(os.path.exists(self.path("out")))
 
 
 class tokenizing(CliTest):

@@ -90,6 +90,7 @@ struct MergeConfig {
 
 struct Expert {
   ModelReference source_model;
+  std::vector<std::uint32_t> expert;  ///< of a source that is a mixture: one index, or one for each layer; empty: the source is dense
   std::vector<std::string> positive_prompts;
   std::vector<std::string> negative_prompts;
   std::vector<std::vector<std::int64_t>> positive_token_ids;

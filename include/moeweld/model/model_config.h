@@ -25,6 +25,8 @@ Rope read_rope(const Json& config, double default_theta);
 double default_rope_theta(const Json& config);
 /// The number of experts under the family's first key: transformers 5 saves a Qwen3-MoE's as num_local_experts, which 4.57 does not read.
 void write_num_experts(Json& config, const Family& family);
+/// Experts that each token takes where config.json says nothing; 0 for families whose readers' default is not known here.
+std::uint32_t default_experts_per_token(const Family& family);
 /// Writes the older form, which every reader understands, and removes rope_parameters. Nested rope_parameters (one per layer type) are left
 /// alone.
 void write_rope(Json& config, const Rope& rope);

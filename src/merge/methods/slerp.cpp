@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "merge/combine.h"
-#include "merge/gram.h"
 #include "merge/methods/rows.h"
 #include "moeweld/base/elementary.h"
+#include "moeweld/merge/gram.h"
 
 namespace moeweld::merge {
 

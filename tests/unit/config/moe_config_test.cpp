@@ -96,10 +96,20 @@ TEST(MoeConfig, RefusesTokenIdsOfTheWrongForm) {
 TEST(MoeConfig, RefusesPromptsThatAreNoList) {
   expect_refused(moe("    positive_prompts: x\ngate_mode: random\n"), 6, {"positive_prompts must be a list"});
 }
-TEST(MoeConfig, RefusesMoreExpertsPerTokenThanThereAre) {
-  expect_refused(moe("gate_mode: random\nexperts_per_token: 3\n"), 7, {"experts_per_token is 3", "only 2 experts"});
-  expect_refused(moe("gate_mode: random\nexperts_per_token: 0\n"), 7, {"whole number from 1"});
+TEST(MoeConfig, AnExpertOfAMixtureIsOneIndexOrOneForEachLayer) {
+  const MoeConfig config = read_moe(
+      "base_model: b\ngate_mode: random\nexperts:\n  - {source_model: a, expert: 3}\n  - {source_model: a, expert: [0, 2]}\n  - "
+      "source_model: c\n");
+  EXPECT_EQ(config.experts[0].expert, (std::vector<std::uint32_t>{3}));
+  EXPECT_EQ(config.experts[1].expert, (std::vector<std::uint32_t>{0, 2}));
+  EXPECT_TRUE(config.experts[2].expert.empty());
+  for (const char* index : {"-1", "first", "[]", "[0, x]", "1.5"}) {
+    expect_error(
+        [&] { read_config("base_model: b\ngate_mode: random\nexperts:\n  - {source_model: a, expert: " + std::string(index) + "}\n"); },
+        ErrorCode::kInvalidConfig, {"merge.yaml:4", "expert"});
+  }
 }
+TEST(MoeConfig, RefusesNoExpertsPerToken) { expect_refused(moe("gate_mode: random\nexperts_per_token: 0\n"), 7, {"whole number from 1"}); }
 TEST(MoeConfig, RefusesAnUnknownLayout) {
   expect_refused(moe("gate_mode: random\nlayout: stacked\n"), 7, {"per_expert or fused", "'stacked'"});
 }

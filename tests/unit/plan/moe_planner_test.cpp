@@ -220,6 +220,19 @@ TEST_F(MoePlanner, RefusesModelsThatAMixtralCannotHold) {
   expect_error([&] { workshop_.plan(assembly()); }, ErrorCode::kInvalidConfig, {workshop_.path("b"), "MixtralForCausalLM"});
 }
 
+TEST_F(MoePlanner, RefusesMoreExpertsPerTokenThanThereAre) {
+  expect_error([&] { workshop_.plan(assembly() + "experts_per_token: 3\n"); }, ErrorCode::kInvalidConfig,
+               {"merge.yml:6", "experts_per_token is 3", "only 2 experts"});
+}
+
+TEST_F(MoePlanner, ADenseModelHasNoExpertToChoose) {
+  expect_error(
+      [&] {
+        workshop_.plan("base_model: $/base\ngate_mode: random\nexperts:\n  - {source_model: $/a, expert: 1}\n  - source_model: $/b\n");
+      },
+      ErrorCode::kInvalidConfig, {"merge.yml:4", "expert 0", "is a dense model"});
+}
+
 TEST_F(MoePlanner, ATiedBaseStaysTied) {
   workshop_.write("base", {.has_head = false});
   const MergePlan plan = workshop_.plan(assembly());
