@@ -1,4 +1,5 @@
 """Runs the commands that README.md and docs/*.md show: lines that begin with "$ " in fenced blocks, on small stand-ins for the quickstart's models.
+Then every file of configs/ is merged.
 
 A command whose shown output begins with "moeweld: cannot" must fail and say those lines; any other must succeed.  MOEWELD names the program.
 """
@@ -48,6 +49,12 @@ def commands():
                 yield page.name, command, output
 
 
+def all_commands():
+    yield from commands()
+    for config in sorted((ROOT / "configs").glob("*.yml")):
+        yield config.name, f"moeweld merge configs/{config.name} merged/{config.stem} && moeweld verify merged/{config.stem}", ""
+
+
 def prepare(where: Path, moeweld: Path):
     shutil.copytree(ROOT / "configs", where / "configs")
     (where / "ties.yml").write_text(WRONG_TIES)
@@ -65,7 +72,7 @@ def main() -> int:
         where = Path(directory)
         prepare(where, moeweld)
         environment = {**os.environ, **MPI_ENVIRONMENT, "PATH": f"{where}/bin:{os.environ['PATH']}"}
-        for page, command, shown in commands():
+        for page, command, shown in all_commands():
             total += 1
             result = subprocess.run(["bash", "-c", command], cwd=where, env=environment, capture_output=True, text=True, timeout=120)
             problems = []

@@ -145,15 +145,18 @@ def model_config(family, dtype, layers, hidden, intermediate, vocab, heads, kv_h
 
 
 def write_tokenizer(directory, vocab):
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2}
-    for index in range(3, vocab):
-        words["w%d" % index] = index
+    """A token for every printable ASCII character, and names that stand for the rest of the vocabulary."""
+    tokens = ["<unk>", "<s>", "</s>", "\u0120", *map(chr, range(0x21, 0x7F))][:vocab]
+    tokens += ["w%d" % index for index in range(len(tokens), vocab)]
+    words = {token: index for index, token in enumerate(tokens)}
     special = [{"id": index, "content": word, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
                for word, index in list(words.items())[:3]]
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
-        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}, "post_processor": None,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                  "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": words, "merges": []},
     }
     write_json(os.path.join(directory, "tokenizer.json"), tokenizer)
     write_json(os.path.join(directory, "tokenizer_config.json"),
