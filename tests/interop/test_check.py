@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,29 +148,47 @@ class DeepseekMoe(nn.Module):
         return out.reshape(x.shape) + self.shared_experts(x)
 
 
-@pytest.mark.parametrize("renormalise", [False, True])
-def test_deepseek_v1_against_a_torch_reference(tmp_path, renormalise):
+def make_deepseek(where, renormalise, **changes):
+    """A DeepSeek v1 with a dense first layer, six routed experts and two shared ones, and its torch reference."""
     from transformers.models.llama.modeling_llama import LlamaMLP
 
-    config = transformers.LlamaConfig(**SMALL, rope_parameters=dict(ROPES["linear"]))
+    size = {**SMALL, **changes}
+    config = transformers.LlamaConfig(**size, rope_parameters=dict(ROPES["linear"]))
     model = transformers.LlamaForCausalLM(config)
 
     def mlp(width):
-        return LlamaMLP(transformers.LlamaConfig(**{**SMALL, "intermediate_size": width}))
+        return LlamaMLP(transformers.LlamaConfig(**{**size, "intermediate_size": width}))
 
     for layer in model.model.layers[1:]:
         layer.mlp = DeepseekMoe(mlp, config, experts=6, top_k=3, renormalise=renormalise)
     fill(model, seed=3)
-    (tmp_path / "model").mkdir()
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, tmp_path / "model" / "model.safetensors")
-    (tmp_path / "model" / "config.json").write_text(json.dumps({
-        **{key: SMALL[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                                       "num_key_value_heads", "max_position_embeddings")},
+    where.mkdir()
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, where / "model.safetensors")
+    (where / "config.json").write_text(json.dumps({
+        **{key: size[key] for key in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                                      "num_key_value_heads", "max_position_embeddings")},
         "architectures": ["DeepseekForCausalLM"], "model_type": "deepseek", "hidden_act": "silu", "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": 100000.0, "rope_scaling": {"type": "linear", "factor": 4.0}, "n_routed_experts": 6, "n_shared_experts": 2,
         "num_experts_per_tok": 3, "moe_intermediate_size": 48, "first_k_dense_replace": 1, "moe_layer_freq": 1, "scoring_func": "softmax",
         "norm_topk_prob": renormalise, "tie_word_embeddings": False, "torch_dtype": "float32"}))
-    expect_same(check(tmp_path / "model", sequences(), tmp_path), model, sequences())
+    return model, where
+
+
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_deepseek_v1_against_a_torch_reference(tmp_path, renormalise):
+    model, where = make_deepseek(tmp_path / "model", renormalise)
+    expect_same(check(where, sequences(), tmp_path), model, sequences())
+
+
+@pytest.mark.skipif("MOEWELD_VLLM" not in os.environ, reason="MOEWELD_VLLM names no Python that has vLLM")
+def test_deepseek_v1_against_vllm(tmp_path):
+    """vLLM's attention on processors wants heads of 32 or more; the published models do not renormalise."""
+    _, where = make_deepseek(tmp_path / "model", renormalise=False, hidden_size=256, intermediate_size=256)
+    done = subprocess.run([os.environ["MOEWELD_VLLM"], Path(__file__).parent / "vllm_logits.py", where], input=json.dumps(sequences()),
+                          capture_output=True, text=True, timeout=300, env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"})
+    theirs = [torch.tensor(json.loads(line[7:]), dtype=torch.float64) for line in done.stdout.splitlines() if line.startswith("logits ")]
+    assert [len(rows) for rows in theirs] == [len(ids) for ids in sequences()], done.stdout[-2000:] + done.stderr[-4000:]
+    expect_same(check(where, sequences(), tmp_path), lambda ids: theirs[sequences().index(ids[0].tolist())][None], sequences())
 
 
 def test_same_answer_on_any_number_of_ranks(tmp_path):
