@@ -72,19 +72,6 @@ std::vector<float> gram_of_neurons(const std::vector<float>& sketches, std::uint
   return result;
 }
 
-/// A sketch of the whole expert: neurons, each with its own fixed sign, are added in kSignature / kDepth rows.
-std::vector<float> sketch_in_place(const std::vector<float>& sketches, std::uint64_t num_neurons) {
-  constexpr std::uint64_t kRows = kSignature / kDepth;
-  std::vector<float> result(kSignature);
-  std::uint64_t state = 0x9e3779b97f4a7c15;
-  for (std::uint64_t n = 0; n < num_neurons; ++n) {
-    state = state * 6364136223846793005U + 1442695040888963407U;
-    const float sign = (state >> 63) == 0 ? 1.0F : -1.0F;
-    for (std::size_t k = 0; k < kDepth; ++k) result[n % kRows * kDepth + k] += sign * sketches[n * kDepth + k];
-  }
-  return result;
-}
-
 /// Similarities of signatures less each model's mean.
 std::vector<double> similarity_of_signatures(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b,
                                              int threads) {
@@ -259,7 +246,7 @@ std::vector<std::vector<float>> LayerMatcher::signatures_of(ExpertSource& expert
     const ExpertMatrices& expert = experts.load(e);
     sketch_neurons(expert, sketches, task_.threads);
     result.push_back(task_.neurons ? gram_of_neurons(sketches, expert.num_neurons, task_.threads)
-                                   : sketch_in_place(sketches, expert.num_neurons));
+                                   : sketch_expert(sketches, expert.num_neurons, kSignature / kDepth));
   }
   return result;
 }

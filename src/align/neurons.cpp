@@ -104,6 +104,15 @@ void sketch_neurons(const ExpertMatrices& expert, std::vector<float>& result, in
   });
 }
 
+std::vector<float> sketch_expert(const std::vector<float>& sketched_neurons, std::uint64_t num_neurons, std::uint64_t rows) {
+  std::vector<float> result(rows * kDepth);
+  const std::vector<float> signs = random_signs("neurons", num_neurons);
+  for (std::uint64_t n = 0; n < num_neurons; ++n) {
+    for (std::size_t k = 0; k < kDepth; ++k) result[n % rows * kDepth + k] += signs[n] * sketched_neurons[n * kDepth + k];
+  }
+  return result;
+}
+
 std::vector<double> paired_products(const ExpertMatrices& a, const ExpertMatrices& b, std::span<const std::uint32_t> order, int threads) {
   std::vector<double> result(a.num_neurons);
   for_blocks(a.num_neurons, threads, [&](std::uint64_t first, std::uint64_t count) {

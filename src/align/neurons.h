@@ -20,6 +20,9 @@ void decode_column_run(const ExpertMatrices& expert, std::uint64_t run, std::vec
 /// of the product of their lengths. Equal neurons have equal sketches.
 void sketch_neurons(const ExpertMatrices& expert, std::vector<float>& result, int threads);
 
+/// A sketch of the whole expert, [rows, kDepth]: neuron n, with its own fixed sign, is added to row n % rows of the sketched neurons' sum.
+std::vector<float> sketch_expert(const std::vector<float>& sketched_neurons, std::uint64_t num_neurons, std::uint64_t rows);
+
 /// Inner product, in float64, of each neuron n of `a` with neuron order[n] of `b`.
 std::vector<double> paired_products(const ExpertMatrices& a, const ExpertMatrices& b, std::span<const std::uint32_t> order, int threads);
 

@@ -38,11 +38,16 @@ const char* verb(Command command) {
       return "check";
     case Command::kDiff:
       return "compare";
+    case Command::kSimilarity:
+      return "compare experts";
   }
   return "run";
 }
 
-bool is_computed_by_all(Command command) {
+bool is_computed_by_all(const Options& options) {
+  const Command command = options.command;
+  if (command == Command::kPlan) return options.align;
+  if (command == Command::kSimilarity) return true;
   return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kVerify ||
          command == Command::kCheck;
 }
@@ -74,7 +79,10 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return run_check(peers, storage, options);
     case Command::kDiff:
       return run_diff(peers, storage, options);
+    case Command::kSimilarity:
+      return run_similarity(peers, storage, options);
     case Command::kPlan:
+      if (options.align) return run_aligned_plan(peers, storage, options);
       return first ? run_plan(storage, options) : 0;
     case Command::kInspect:
       return first ? run_inspect(storage, options) : 0;
@@ -87,7 +95,7 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
 }
 
 int dispatch(Peers& peers, Options options) {
-  if (!is_computed_by_all(options.command)) return run_command(peers, *make_posix_storage(), options);
+  if (!is_computed_by_all(options)) return run_command(peers, *make_posix_storage(), options);
   const std::shared_ptr<Storage> storage = settle_on_node(peers, options);
   TraceFile trace(peers, options.trace_file);
   try {

@@ -61,6 +61,7 @@ class Parser {
     add_check();
     add_tokenize();
     add_diff();
+    add_similarity();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
 
@@ -174,10 +175,14 @@ class Parser {
     CLI::App& command = add("plan", "Say what a merge would do; touches nothing", Command::kPlan);
     command.add_option("CONFIG", options_.input, "YAML configuration")->required();
     command.add_option("--ranks", options_.ranks, "Number of ranks to plan for (default 1)")->check(CLI::Range(1, 1 << 20));
-    CLI::Option* json = command.add_flag("--json", options_.json, "The whole plan as JSON");
+    CLI::Option* align =
+        command.add_flag("--align", options_.align,
+                         "Find the order of experts that align_experts asks for, and show it with the similarity before and after");
+    CLI::Option* json = command.add_flag("--json", options_.json, "The whole plan as JSON; with --align the orders alone");
     CLI::Option* sbatch =
         command.add_flag("--sbatch", options_.sbatch, "The first lines of a batch script for SLURM: nodes, ranks, memory, time")
-            ->excludes(json);
+            ->excludes(json)
+            ->excludes(align);
     command.add_option("--site", options_.site_file, "With --sbatch: what bench/measure_site.py measured (default: stated rates)")
         ->needs(sbatch);
     command.add_option("--nodes", options_.nodes, "With --sbatch: number of nodes (default: as many as make sense)")
@@ -243,6 +248,17 @@ class Parser {
     command.add_option("A", options_.input, "Directory, or org/name in the hub cache")->required();
     command.add_option("B", options_.output, "Directory, or org/name in the hub cache")->required();
     command.add_flag("--json", options_.json, "As JSON, every tensor");
+    command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
+    add_common_flags(command);
+  }
+
+  void add_similarity() {
+    CLI::App& command =
+        add("similarity", "Say how alike the experts of a mixture are, or those of two, layer by layer", Command::kSimilarity);
+    command.add_option("MODEL", options_.input, "Directory, or org/name in the hub cache")->required();
+    command.add_option("MODEL2", options_.output, "Another one, whose experts the first one's are compared with");
+    command.add_flag("--json", options_.json, "As JSON, all cosines");
+    command.add_option("--svg", options_.svg_file, "Write a heat map of each layer to this file");
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
     add_common_flags(command);
   }

@@ -11,7 +11,7 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kReduce, kMethods, kCheck, kTokenize, kDiff };
+enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kReduce, kMethods, kCheck, kTokenize, kDiff, kSimilarity };
 
 struct Options {
   Command command = Command::kMerge;
@@ -35,6 +35,8 @@ struct Options {
   std::string site_file;       ///< plan --site
   int nodes = 0;               ///< plan --nodes; 0: as many as make sense
   int ranks = 0;               ///< plan --ranks; 0: one
+  std::string svg_file;        ///< similarity --svg
+  bool align = false;          ///< plan --align
   bool json = false;
   bool log_json = false;
   bool quiet = false;

@@ -16,12 +16,15 @@ namespace moeweld::app {
 /// The commands. Each returns the exit code; Errors are reported by main.
 int run_merge(Peers& peers, Storage& storage, const Options& options);
 int run_plan(Storage& storage, const Options& options);
+/// plan --align: collective, since tensors are read.
+int run_aligned_plan(Peers& peers, Storage& storage, const Options& options);
 int run_verify(Peers& peers, Storage& storage, const Options& options);
 int run_inspect(Storage& storage, const Options& options);
 int run_extract(Peers& peers, Storage& storage, const Options& options);
 int run_reduce(Peers& peers, Storage& storage, const Options& options);
 int run_tokenize(Storage& storage, const Options& options);
 int run_methods();
+int run_similarity(Peers& peers, Storage& storage, const Options& options);
 int run_diff(Peers& peers, Storage& storage, const Options& options);
 int run_check(Peers& peers, Storage& storage, const Options& options);
 

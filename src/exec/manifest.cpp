@@ -81,7 +81,9 @@ Json order_json(const std::vector<std::uint32_t>& order) {
   return stays ? Json() : Json(std::move(text));
 }
 
-Json alignment_json(const ManifestAlignment& alignment) {
+}  // namespace
+
+Json to_json(const ManifestAlignment& alignment) {
   Json neurons = Json::array();
   for (const std::vector<std::uint32_t>& order : alignment.neurons) neurons.push_back(order_json(order));
   return {{"layer", alignment.layer},
@@ -91,8 +93,6 @@ Json alignment_json(const ManifestAlignment& alignment) {
           {"router", {{"before", alignment.router_before}, {"after", alignment.router_after}}},
           {"weights", {{"before", alignment.weights_before}, {"after", alignment.weights_after}}}};
 }
-
-}  // namespace
 
 std::string serialize_manifest(const Manifest& manifest) {
   Json json = {{"schema", kManifestSchema},
@@ -106,7 +106,7 @@ std::string serialize_manifest(const Manifest& manifest) {
   if (!manifest.plan_digest.empty()) json["plan_digest"] = manifest.plan_digest;
   if (!manifest.blas_core.empty()) json["blas_core"] = manifest.blas_core;
   if (!manifest.composition.empty()) json["composition"] = manifest.composition;
-  for (const ManifestAlignment& alignment : manifest.alignments) json["alignments"].push_back(alignment_json(alignment));
+  for (const ManifestAlignment& alignment : manifest.alignments) json["alignments"].push_back(to_json(alignment));
   for (const ManifestInput& input : manifest.inputs) {
     json["inputs"].push_back(
         {{"model", input.model}, {"path", input.path}, {"size_bytes", input.size_bytes}, {"modified_ns", input.modified_ns}});

@@ -46,11 +46,12 @@ class Aligner {
     for (const MatchedTensor& tensor : matching_.tensors) {
       if (tensor.key.role != "router" && tensor.key.role != "router_correction_bias" && tensor.key.expert < 0) continue;
       has_experts = true;
-      if (tensor.inputs.size() > 1) add(tensor, operations.at(tensor.name));
+      if (tensor.inputs.size() > 1 || align_.also_single) add(tensor, operations.at(tensor.name));
     }
     if (!has_experts) {
       problems.add({ErrorCode::kInvalidConfig,
-                    "align_experts puts the experts of mixtures in order, and these models have none (of a family that is known).",
+                    std::string(align_.also_single ? "Experts are to be compared" : "align_experts puts the experts of mixtures in order") +
+                        ", and these models have none (of a family that is known).",
                     config_path,
                     align_.line,
                     {}});

@@ -34,6 +34,18 @@ def same(a, b):
     return [name for name in x if not (x[name].dtype == y[name].dtype and torch.equal(x[name], y[name]))] == []
 
 
+def experts_of(directory, layer):
+    """Weights and router rows of a layer's experts, a row each, in float64."""
+    named = {name: value.double() for name, value in tensors(directory).items() if name.startswith(f"model.layers.{layer}.")}
+    router = next(value for name, value in named.items() if name.endswith(("gate.weight", "router.layer.weight", "router.weight")))
+    weights = []
+    for expert in range(router.shape[0]):
+        own = [value for name, value in sorted(named.items()) if f".experts.{expert}." in name]
+        own += [value[expert] for name, value in sorted(named.items()) if value.dim() == 3]
+        weights.append(torch.cat([value.flatten() for value in own]))
+    return {"weights": torch.stack(weights), "router": router}
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """variant → (a, its fine-tune b, b shuffled, the shuffle, the merge of a and b)."""
@@ -131,6 +143,45 @@ def test_slices_are_aligned_layer_by_layer(models, tmp_path):
     (entry,) = alignments(out)
     assert entry["layer"] == 0 and sorted(entry["experts"]) == list(range(4))
     assert entry["weights"]["after"] + entry["router"]["after"] > entry["weights"]["before"] + entry["router"]["before"]
+
+
+def test_plan_shows_the_orders_and_writes_nothing(models, tmp_path):
+    a, _, shuffled, orders, _ = models("mixtral")
+    (tmp_path / "merge.yml").write_text(config(a, shuffled, align=True))
+    plain = run("plan", tmp_path / "merge.yml").stdout
+    assert "open slots: the order of experts and of their neurons in 3 layers" in plain
+    found = json.loads(run("plan", tmp_path / "merge.yml", "--align", "--json", ranks=2).stdout)
+    assert found["schema"] == "moeweld.alignment/1"
+    for entry in found["alignments"]:
+        assert [orders[entry["layer"]][e] for e in entry["experts"]] == [0, 1, 2, 3]
+        assert entry["router"]["after"] > 0.9
+    lines = run("plan", tmp_path / "merge.yml", "--align").stdout.splitlines()
+    first = next(line.split() for line in lines if line.split() and line.split()[0] == "0")
+    assert first[1] == str(sum(o != e for e, o in enumerate(found["alignments"][0]["experts"]))) and first[4] == "->"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merge.yml"]
+
+
+@pytest.mark.parametrize("family", ["mixtral", "granitemoe"])
+def test_similarity_is_the_cosine_of_experts(models, tmp_path, family):
+    a, b, _, _, _ = models(family)
+    found = json.loads(run("similarity", a, b, "--json", "--svg", tmp_path / "map.svg", ranks=2).stdout)
+    svg = (tmp_path / "map.svg").read_text()
+    assert found["models"] == [str(a), str(b)] and svg.startswith("<svg") and svg.count("<image") == 2 * len(found["layers"])
+    for layer in found["layers"]:
+        x, y = (experts_of(model, layer["layer"]) for model in (a, b))
+        for name in ("weights", "router"):
+            expected = torch.nn.functional.normalize(x[name], dim=1) @ torch.nn.functional.normalize(y[name], dim=1).T
+            assert torch.allclose(torch.tensor(layer[name], dtype=torch.float64), expected, atol=1e-5)
+        assert not layer["sketched"]
+    alone = json.loads(run("similarity", a, "--json").stdout)
+    assert all(abs(layer["weights"][e][e] - 1) < 1e-6 for layer in alone["layers"] for e in range(4))
+    text = run("similarity", a, b).stdout
+    assert f"{found['layers'][0]['weights'][1][2]:.4f}" in text and "layer 0, weights: mean" in text
+
+
+def test_similarity_needs_experts(workshop):
+    result = run("similarity", workshop.model("llama", seed=1), ok=False)
+    assert result.returncode == 3 and "have none" in result.stderr
 
 
 def test_any_number_of_ranks_gives_the_same_bytes(models, tmp_path):

@@ -39,6 +39,19 @@ ExpertOrders find_expert_orders(Peers& peers, Storage& storage, const plan::Merg
 /// The most memory that takes on a rank, beyond the plan.
 std::uint64_t expert_order_bytes(const plan::MergePlan& plan, int threads);
 
+/// How alike experts of a layer are, each of the first model with each of the second (or of the same): cosines, row-major.
+struct LayerSimilarities {
+  int layer = 0;
+  std::uint32_t num_experts = 0;
+  std::vector<float> router;
+  std::vector<float> weights;
+  bool is_sketched = false;  ///< weights off by about 0.004
+};
+
+/// For every layer of the plan's alignments, of one or two sources. Collective, as find_expert_orders.
+std::vector<LayerSimilarities> find_similarities(Peers& peers, Storage& storage, const plan::MergePlan& plan,
+                                                 const ExecuteOptions& options);
+
 /// The orders in the manifest's words.
 std::vector<ManifestAlignment> describe_orders(const plan::MergePlan& plan, const ExpertOrders& orders);
 

@@ -38,6 +38,8 @@ struct ManifestAlignment {
   double weights_after = 0;
 };
 
+formats::Json to_json(const ManifestAlignment& alignment);
+
 struct Manifest {
   std::string version;
   std::string config;  ///< the YAML as read
