@@ -10,7 +10,7 @@
 #include "app/run.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/alignment.h"
-#include "moeweld/plan/planner.h"
+#include "moeweld/plan/similarity_plan.h"
 
 namespace moeweld::app {
 

@@ -36,8 +36,8 @@ std::vector<std::uint32_t>* expert_operations(Alignment& alignment, std::string_
 
 class Aligner {
  public:
-  Aligner(const config::AlignExperts& align, const Matching& matching, const InputModels& inputs, MergePlan& plan)
-      : align_(align), matching_(matching), inputs_(inputs), plan_(plan) {}
+  Aligner(const config::AlignExperts& align, const Matching& matching, const InputModels& inputs, MergePlan& plan, AlignedLayers layers)
+      : align_(align), matching_(matching), inputs_(inputs), plan_(plan), also_single_(layers == AlignedLayers::kAll) {}
 
   void run(const std::string& config_path, ProblemList& problems) {
     std::unordered_map<std::string_view, std::uint32_t> operations;
@@ -46,11 +46,11 @@ class Aligner {
     for (const MatchedTensor& tensor : matching_.tensors) {
       if (tensor.key.role != "router" && tensor.key.role != "router_correction_bias" && tensor.key.expert < 0) continue;
       has_experts = true;
-      if (tensor.inputs.size() > 1 || align_.also_single) add(tensor, operations.at(tensor.name));
+      if (tensor.inputs.size() > 1 || also_single_) add(tensor, operations.at(tensor.name));
     }
     if (!has_experts) {
       problems.add({ErrorCode::kInvalidConfig,
-                    std::string(align_.also_single ? "Experts are to be compared" : "align_experts puts the experts of mixtures in order") +
+                    std::string(also_single_ ? "Experts are to be compared" : "align_experts puts the experts of mixtures in order") +
                         ", and these models have none (of a family that is known).",
                     config_path,
                     align_.line,
@@ -169,6 +169,7 @@ class Aligner {
   const Matching& matching_;
   const InputModels& inputs_;
   MergePlan& plan_;
+  const bool also_single_;
   GroupedProblems groups_;
   std::map<int, Open> layers_;  // by layer of the output
   bool is_known_ = true;
@@ -185,8 +186,8 @@ void check_permutation(std::span<const std::uint32_t> order) {
 }  // namespace
 
 void align_experts(const config::AlignExperts& align, const Matching& matching, const InputModels& inputs, const std::string& config_path,
-                   ProblemList& problems, MergePlan& plan) {
-  Aligner(align, matching, inputs, plan).run(config_path, problems);
+                   ProblemList& problems, MergePlan& plan, AlignedLayers layers) {
+  Aligner(align, matching, inputs, plan, layers).run(config_path, problems);
 }
 
 MergePlan with_orders(const MergePlan& plan, std::vector<std::uint32_t> orders) {

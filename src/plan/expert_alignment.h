@@ -9,10 +9,17 @@
 
 namespace moeweld::plan {
 
-/// Opens plan.alignments for every layer of `matching` that has experts from several models, and puts views that wait for orders around the
-/// sources of its operations. To be called once the plan's operations are laid out. Models are brought into the order of the base (else of
-/// the first model). Problems: no experts at all, experts of types that have no arithmetic or differ within a layer.
+/// Which layers get an alignment.
+enum class AlignedLayers : std::uint8_t {
+  kOfSeveralModels,
+  kAll,  ///< of which there is one model, too: to look at its experts
+};
+
+/// Opens plan.alignments for every layer of `matching` that has experts, from several models unless `layers` says all, and puts views that
+/// wait for orders around the sources of its operations. To be called once the plan's operations are laid out. Models are brought into the
+/// order of the base (else of the first model). Problems: no experts at all, experts of types that have no arithmetic or differ within a
+/// layer.
 void align_experts(const config::AlignExperts& align, const Matching& matching, const InputModels& inputs, const std::string& config_path,
-                   ProblemList& problems, MergePlan& plan);
+                   ProblemList& problems, MergePlan& plan, AlignedLayers layers = AlignedLayers::kOfSeveralModels);
 
 }  // namespace moeweld::plan

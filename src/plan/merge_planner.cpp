@@ -31,11 +31,12 @@ using model::CatalogEntry;
 
 class MergePlanner {
  public:
-  MergePlanner(const config::ConfigFile& file, MergeConfig config, ModelSource& models, const PlanOptions& options)
+  MergePlanner(const config::ConfigFile& file, MergeConfig config, ModelSource& models, const PlanOptions& options, AlignedLayers aligned)
       : file_(file),
         config_(std::move(config)),
         models_(models),
         options_(options),
+        aligned_(aligned),
         method_(*merge::find_method(config_.merge_method)),
         resolver_(config_.merge_method, file.path) {}
 
@@ -70,7 +71,7 @@ class MergePlanner {
       plan_.notes.push_back("--layout fused has no effect: the model has no experts that could be fused");
     }
     lay_out(arrange(std::move(tensors), family, layout()), options_, plan_);
-    if (config_.align_experts) align_experts(*config_.align_experts, matching_, *inputs_, file_.path, problems_, plan_);
+    if (config_.align_experts) align_experts(*config_.align_experts, matching_, *inputs_, file_.path, problems_, plan_, aligned_);
     describe();
     add_files();
     problems_.throw_if_any();
@@ -423,6 +424,7 @@ class MergePlanner {
   MergeConfig config_;
   ModelSource& models_;
   const PlanOptions& options_;
+  const AlignedLayers aligned_;
   const merge::MethodRow& method_;
   ProblemList problems_;
   GroupedProblems groups_;
@@ -442,8 +444,9 @@ class MergePlanner {
 
 }  // namespace
 
-MergePlan plan_merge(const config::ConfigFile& file, config::MergeConfig config, ModelSource& models, const PlanOptions& options) {
-  return MergePlanner(file, std::move(config), models, options).run();
+MergePlan plan_merge(const config::ConfigFile& file, config::MergeConfig config, ModelSource& models, const PlanOptions& options,
+                     AlignedLayers aligned) {
+  return MergePlanner(file, std::move(config), models, options, aligned).run();
 }
 
 }  // namespace moeweld::plan

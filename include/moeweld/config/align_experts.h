@@ -10,8 +10,7 @@ struct AlignExperts {
   /// What experts are recognised by.
   enum class Match : std::uint8_t { kRouter, kWeights, kBoth };
   Match match = Match::kBoth;
-  bool neurons = true;       ///< neurons are brought into order, too
-  bool also_single = false;  ///< layers of which there is one model, too: what `moeweld similarity` looks at
+  bool neurons = true;  ///< neurons are brought into order, too
   int line = 0;
 };
 

@@ -47,8 +47,4 @@ MergePlan make_plan(const config::ConfigFile& config, ModelSource& models, const
 MergePlan make_extraction_plan(const config::ModelReference& model, const std::vector<int>& experts, ModelSource& models,
                                const PlanOptions& options);
 
-/// A plan whose alignments name the experts of one model, or of two: for looking at them, not to be carried out. Throws
-/// Error(kInvalidConfig) for models without experts.
-MergePlan make_similarity_plan(const std::vector<config::ModelReference>& references, ModelSource& models);
-
 }  // namespace moeweld::plan

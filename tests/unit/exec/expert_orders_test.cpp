@@ -8,6 +8,7 @@
 
 #include "moeweld/exec/alignment.h"
 #include "moeweld/exec/execute.h"
+#include "moeweld/plan/similarity_plan.h"
 #include "support/synthetic_plan.h"
 #include "unit/expect_error.h"
 #include "unit/plan/tiny_models.h"
