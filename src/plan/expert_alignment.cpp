@@ -175,6 +175,13 @@ class Aligner {
   bool is_known_ = true;
 };
 
+bool is_identity(std::span<const std::uint32_t> order) {
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (order[i] != i) return false;
+  }
+  return true;
+}
+
 void check_permutation(std::span<const std::uint32_t> order) {
   std::vector<bool> seen(order.size());
   for (const std::uint32_t index : order) {
@@ -211,6 +218,11 @@ MergePlan with_orders(const MergePlan& plan, std::vector<std::uint32_t> orders) 
         };
         for (std::uint32_t expert = 0; expert < alignment.num_experts; ++expert) views.push_back(std::move(view_of(expert)));
         for (std::uint32_t expert = 0; expert < alignment.num_experts; ++expert) view_of(expert) = std::move(views[experts[expert]]);
+        for (std::uint32_t expert = 0; alignment.neurons && expert < alignment.num_experts; ++expert) {
+          SourceView& view = result.operations[(*operations)[expert]].sources[source];
+          // Neurons that stay are read as if nothing had been asked.
+          if (is_identity(all.subspan(view.first, alignment.num_neurons))) view = SourceView(std::move(view.children.front()));
+        }
       }
     }
   }

@@ -83,13 +83,16 @@ TEST_F(ExpertAlignment, NeuronsStayWithTheOutputsExpert) {
   std::vector<std::uint32_t> orders;
   for (int layer = 0; layer < 2; ++layer) {
     orders.insert(orders.end(), {1, 2, 0});
-    for (int expert = 0; expert < 3; ++expert) orders.insert(orders.end(), {0, 1, 2, 3, 4, 5});
+    orders.insert(orders.end(), {1, 0, 2, 3, 4, 5});
+    for (int expert = 1; expert < 3; ++expert) orders.insert(orders.end(), {0, 1, 2, 3, 4, 5});
   }
   const MergePlan ordered = with_orders(plan, orders);
   const SourceView& view = operation_named(ordered, expert(0, 0, "w2")).sources[1];
   EXPECT_EQ(view.kind, Kind::kPermutedColumns);
   EXPECT_EQ(view.first, plan.alignments[0].neuron_order(0, 0));
   EXPECT_EQ(source_name(ordered, view.children.at(0)), "b:" + expert(0, 1, "w2"));
+  // Neurons that keep their places are read as they are.
+  EXPECT_EQ(source_name(ordered, operation_named(ordered, expert(0, 1, "w2")).sources[1]), "b:" + expert(0, 2, "w2"));
 }
 
 TEST_F(ExpertAlignment, RefusesOrdersThatAreNoPermutation) {
