@@ -24,7 +24,7 @@ TIES = ("models:\n  - {model: %s, parameters: {weight: 1, density: 0.5}}\n  - {m
 
 def plan(moeweld, config):
     before = time.monotonic()
-    result = subprocess.run([moeweld, "plan", config, "--ranks", str(RANKS), "--json"], capture_output=True, text=True, check=False)
+    result = subprocess.run([moeweld, "plan", config, "--ranks", str(RANKS), "--json", "--memory-limit", "4GiB"], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - before
     # The largest child so far; each of them must be small.
     peak_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -45,8 +45,9 @@ def main():
         models = [os.path.join(work, name) for name in ("a", "b", "base")]
         for directory in models:
             write_checkpoint(model, directory)
-        configs = [("linear", LINEAR % tuple(models[:2])), ("ties", TIES % tuple(models))]
-        for name, text in configs[:1] if len(written) != len(tensors) else configs:
+        configs = [("linear", LINEAR % tuple(models[:2])), ("aligned", LINEAR % tuple(models[:2]) + "align_experts: true\n"),
+                   ("ties", TIES % tuple(models))]
+        for name, text in configs[:2] if len(written) != len(tensors) else configs:
             config = os.path.join(work, name + ".yml")
             with open(config, "w", encoding="utf-8") as file:
                 file.write(text)
