@@ -5,7 +5,8 @@
 
 The floor reads the same input files once and writes as many bytes as the merge writes, by plain threads: every combination of buffered and direct
 is tried once, and the two best take part in every round; the faster one is that round's floor. A second read is counted with --floor-passes 2 only.
-An assembly reads parts of its inputs, so its floor is a copy of a mixture that was assembled before: the same bytes in, the same out.
+An assembly reads parts of its inputs, so its floor is a copy of a mixture that was assembled before: the same bytes in, the same out. So too extract
+(one expert of a mixture of three); extract_all reads the whole mixture and writes three models, and so does its floor.
 The inputs are in the page cache. Every output is on stable storage when the clock stops, the floor's too. What this makes is deleted at the end.
 """
 
@@ -38,13 +39,15 @@ CONFIGS = {
 CONFIGS["fp8"] = "merge_method: passthrough\nmodels:\n  - {model: %(fp8)s}\n"
 CONFIGS["fp8_linear"] = "merge_method: linear\nmodels:\n  - {model: %(fp8)s, parameters: {weight: 0.6}}\n  - {model: %(two)s, parameters: {weight: 0.4}}\n"
 ASSEMBLIES = ("assembly", "hidden")
+EXTRACTIONS = {"extract": ["--expert", "1"], "extract_all": ["--all"]}
 # What each writes in BF16; an assembly has one type.
 DTYPES = {method: "dtype: bfloat16\n" for method in ASSEMBLIES}
-INPUTS = {"fp8": ("fp8",), "fp8_linear": ("fp8", "two"), "assembly": ("base", "one", "two"), "hidden": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
+INPUTS = {"extract": ("base", "one", "two"), "extract_all": ("base", "one", "two"), "fp8": ("fp8",), "fp8_linear": ("fp8", "two"), "assembly": ("base", "one", "two"), "hidden": ("base", "one", "two"), "linear": ("one", "two"), "slerp": ("one", "two"), "task_arithmetic": ("base", "one", "two"), "ties": ("base", "one", "two")}
 
 
 def weight_files(directory):
-    return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".safetensors"))
+    """Of a model, or of all models below the directory."""
+    return sorted(os.path.join(place, name) for place, _, names in os.walk(directory) for name in names if name.endswith(".safetensors"))
 
 
 def warm(files):
@@ -105,7 +108,8 @@ class Bench:
         self.work = os.path.abspath(options.work)
         self.models = {name: os.path.join(self.work, name) for name in ("base", "one", "two", "fp8")}
         self.out = os.path.join(self.work, "out")
-        self.assembled = os.path.join(self.work, "assembled")
+        self.assembled = os.path.join(self.work, "assembled")  # or extracted: what the floor copies
+        self.mixture = os.path.join(self.work, "mixture")
 
     def program(self, name):
         places = {"moeweld": "src/app/moeweld", "copy_floor": "bench/copy_floor", "bench_checkpoint": "bench/bench_checkpoint"}
@@ -121,13 +125,15 @@ class Bench:
             make_fp8(self.models["one"], self.models["fp8"])
 
     def floor_inputs(self, method):
-        if method in ASSEMBLIES:
+        if method in ASSEMBLIES or method == "extract":
             return weight_files(self.assembled)
+        if method == "extract_all":
+            return weight_files(self.mixture)
         return [path for name in INPUTS[method] for path in weight_files(self.models[name])]
 
     def floor(self, method, modes=()):
         inputs = self.floor_inputs(method)
-        written = inputs if method in ASSEMBLIES else weight_files(self.models["one"])
+        written = weight_files(self.assembled) if method in ASSEMBLIES or method in EXTRACTIONS else weight_files(self.models["one"])
         command = [self.program("copy_floor"), "--out", os.path.join(self.work, "floor.bin"), "--passes", str(self.options.floor_passes),
                    "--write-bytes", str(sum(os.path.getsize(path) for path in written))]
         lines = []
@@ -147,12 +153,11 @@ class Bench:
             sys.exit("%s failed:\n%s%s" % (" ".join(command), result.stdout, result.stderr))
         return seconds, result.stdout + result.stderr
 
-    def moeweld(self, config, memory_limit):
+    def moeweld(self, work, memory_limit):
         launcher = []
         if self.options.ranks > 1:
             launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(self.options.ranks)]
-        seconds, output = self.timed(launcher + [self.program("moeweld"), "merge", config, self.out, "--memory-limit", memory_limit,
-                                                 "--log-format", "json"] + self.options.moeweld_option)
+        seconds, output = self.timed(launcher + [self.program("moeweld"), *work, "--memory-limit", memory_limit, "--log-format", "json"] + self.options.moeweld_option)
         summary = {}
         for line in output.splitlines():
             if line.startswith("{") and json.loads(line).get("event") == "summary":
@@ -168,24 +173,33 @@ class Bench:
     def run_method(self, method):
         config = os.path.join(self.work, method + ".yml")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(CONFIGS[method] % self.models + DTYPES.get(method, "dtype: float32\nout_dtype: bfloat16\n"))
+            source = "assembly" if method in EXTRACTIONS else method
+            file.write(CONFIGS[source] % self.models + DTYPES.get(source, "dtype: float32\nout_dtype: bfloat16\n"))
+        work = ["merge", config, self.out]
+        if method in EXTRACTIONS:
+            subprocess.run([self.program("moeweld"), "merge", config, self.mixture, "-q"], check=True)
+            subprocess.run([self.program("moeweld"), "extract", self.mixture, self.assembled, "-q", *EXTRACTIONS[method]], check=True)
+            warm(weight_files(self.mixture) + weight_files(self.assembled))
+            work = ["extract", self.mixture, self.out, *EXTRACTIONS[method]]
         if method in ASSEMBLIES:
             subprocess.run([self.program("moeweld"), "merge", config, self.assembled, "-q"], check=True)
             warm(weight_files(self.assembled))
-        warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
+        if method not in EXTRACTIONS:
+            warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
         modes = self.floor(method)[:2]
         limits = self.options.memory_limits.split(",")
         floors, times, peaks, peer = [], {limit: [] for limit in limits}, {limit: 0 for limit in limits}, []
         for repeat in range(self.options.repeats):
             floors.append(self.floor(method, modes)[0]["seconds"])
             for limit in limits:
-                seconds, peak = self.moeweld(config, limit)
+                seconds, peak = self.moeweld(work, limit)
                 times[limit].append(seconds)
                 peaks[limit] = max(peaks[limit], peak)
             if self.options.mergekit and repeat < self.options.mergekit_repeats:
                 peer.append(self.mergekit(config))
         shutil.rmtree(self.out, ignore_errors=True)
         shutil.rmtree(self.assembled, ignore_errors=True)
+        shutil.rmtree(self.mixture, ignore_errors=True)
         return {"method": method, "floor_mode": modes[0], "floor_seconds": floors, "moeweld_seconds": times, "peak_memory_bytes": peaks,
                 "mergekit_seconds": [both for both, _, _ in peer], "mergekit_seconds_without_imports": [without for _, without, _ in peer],
                 "mergekit_peak_memory_bytes": max([peak for _, _, peak in peer], default=0)}
@@ -230,9 +244,9 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="also writes every single time")
     options = parser.parse_args()
     methods = options.methods.split(",")
-    unknown = [method for method in methods if method not in CONFIGS]
+    unknown = [method for method in methods if method not in INPUTS]
     if unknown:
-        parser.error("unknown method %s; there are %s" % (unknown[0], ", ".join(CONFIGS)))
+        parser.error("unknown method %s; there are %s" % (unknown[0], ", ".join(INPUTS)))
     os.environ.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1")
     bench = Bench(options)
     os.makedirs(bench.work, exist_ok=True)

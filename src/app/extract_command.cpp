@@ -1,12 +1,12 @@
 #include "app/run.h"
-#include "moeweld/plan/planner.h"
+#include "moeweld/plan/extraction.h"
 
 namespace moeweld::app {
 
 int run_extract(Peers& peers, Storage& storage, const Options& options) {
   const plan::MergePlan plan = share_plan(peers, [&] {
     plan::ModelSource models(storage, hub_cache(options));
-    return plan::make_extraction_plan(config::parse_model_reference(options.input), options.experts, models, options.plan);
+    return plan::make_extraction_plan(config::parse_model_reference(options.input), options.extraction, models, options.plan);
   });
   execute_plan(peers, storage, plan, options);
   return 0;

@@ -1,6 +1,7 @@
 #include "app/options.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <map>
 #include <sstream>
 
@@ -19,6 +20,7 @@ Examples:
   mpirun -n 4 moeweld merge configs/ties.yml out/     merge on four (srun does as well)
   moeweld verify out/                                 every byte against the manifest
   moeweld extract mixtral/ expert-3/ --expert 3       one expert as a dense model
+  moeweld extract mixtral/ experts/ --all             every expert's model in one pass
   moeweld reduce mixtral/ out/ --experts 6            the experts of the highest router-row norms
   moeweld diff out/ other/                            which tensors differ, and by how much
   moeweld check out/ --token-ids ids.txt              perplexity and next tokens, computed layer by layer
@@ -202,12 +204,44 @@ class Parser {
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
   }
   void add_extract() {
-    CLI::App& command = add("extract", "Make a dense model of one expert of a Mixtral", Command::kExtract);
+    CLI::App& command =
+        add("extract", "Make dense models of a mixture: of one expert, a merge over all of them, or each", Command::kExtract);
     command.add_option("MODEL", options_.input, "The mixture")->required();
     command.add_option("OUT", options_.output, "Directory of the result")->required();
-    command.add_option("--expert", options_.experts, "Index of the expert, or one for each layer: 3 or 3,1,0,…")
-        ->required()
-        ->delimiter(',');
+    plan::Extraction& extraction = options_.extraction;
+    using What = plan::Extraction::What;
+    CLI::Option_group& what = *command.add_option_group("Which", "exactly one of");
+    const auto chooses = [&](What choice) { return [&extraction, choice](std::int64_t) { extraction.what = choice; }; };
+    CLI::Option* expert = what.add_option("--expert", extraction.experts, "Index of the expert, or one for each layer: 3 or 3,1,0,…");
+    expert->delimiter(',')->allow_extra_args(false);
+    what.add_flag_function("--all", chooses(What::kAll), "Every expert's model, in OUT/expert-0, OUT/expert-1, …, in one pass");
+    CLI::Option* average = what.add_flag_function("--average", chooses(What::kAverage), "The average of the experts");
+    what.add_flag_function("--router-weighted", chooses(What::kRouterWeighted),
+                           "Their average, weighted by the norms of each layer's centred router rows");
+    CLI::Option* merge = what.add_option_function<std::string>(
+        "--merge",
+        [&extraction](const std::string& method) {
+          extraction.what = What::kMerge;
+          extraction.method = method;
+        },
+        "A merge of the experts by this method (moeweld methods)");
+    what.require_option(1);
+    command.add_option("--weights", extraction.weights, "With --average: one weight for each expert: 1,2,0.5,…")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->needs(average);
+    command
+        .add_option_function<std::vector<std::string>>(
+            "--parameter", [&extraction](const std::vector<std::string>& texts) { read_parameters(texts, extraction); },
+            "With --merge: NAME=VALUE, or NAME=V0,V1,… with one value for each expert; repeatable")
+        ->allow_extra_args(false)
+        ->needs(merge);
+    command.add_option("--base", extraction.base, "With --merge: the expert that methods with a base take as theirs")->needs(merge);
+    command
+        .add_option_function<std::string>(
+            "--gated-shared", [&extraction](const std::string& choice) { extraction.drop_gated_shared = choice == "drop"; },
+            "Gated shared experts (Qwen2-MoE), which no dense FFN can hold: refuse (default) or drop")
+        ->check(CLI::IsMember({"refuse", "drop"}));
     add_writing_flags(command);
     add_planning_flags(command);
   }
@@ -274,6 +308,28 @@ class Parser {
     add_common_flags(command);
   }
 
+  /// NAME=VALUE or NAME=V0,V1,…; true and false are numbers too.
+  static void read_parameters(const std::vector<std::string>& texts, plan::Extraction& extraction) {
+    for (const std::string& text : texts) {
+      const auto refuse = [&] {
+        throw Error(ErrorCode::kUsage, "--parameter: '" + printable(text, 60) + "' is not NAME=VALUE with a number, true or false");
+      };
+      const std::size_t sign = text.find('=');
+      if (sign == std::string::npos || sign == 0) refuse();
+      std::vector<double> values;
+      for (std::size_t begin = sign + 1; begin <= text.size();) {
+        const std::size_t end = std::min(text.find(',', begin), text.size());
+        const std::string part = text.substr(begin, end - begin);
+        char* rest = nullptr;
+        const double number = part == "true" ? 1.0 : part == "false" ? 0.0 : std::strtod(part.c_str(), &rest);
+        if (part.empty() || (rest != nullptr && *rest != 0)) refuse();
+        values.push_back(number);
+        begin = end + 1;
+      }
+      extraction.parameters.emplace_back(text.substr(0, sign), std::move(values));
+    }
+  }
+
   static void add_size(CLI::App& command, const char* flag, std::uint64_t& size_bytes, const char* what) {
     command.add_option_function<std::string>(
         flag,
@@ -296,7 +352,7 @@ class Parser {
     options_.cluster = reduce_by_ == "cluster";
   }
 
-  CLI::App app_{"moeweld merges very large LLM checkpoints: dense with dense, dense into a Mixture-of-Experts, an expert back to dense."};
+  CLI::App app_{"moeweld merges very large LLM checkpoints: dense with dense, dense into a Mixture-of-Experts, mixtures back to dense."};
   Options options_;
   std::string layout_;
   std::string io_;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "moeweld/plan/extraction.h"
 #include "moeweld/plan/planner.h"
 #include "moeweld/storage/storage.h"
 
@@ -15,10 +16,10 @@ enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, 
 
 struct Options {
   Command command = Command::kMerge;
-  std::string input;          ///< CONFIG, MODEL or DIR; A of diff
-  std::string output;         ///< OUT; B of diff
-  bool bos = false;           ///< tokenize --bos
-  std::vector<int> experts;   ///< extract --expert
+  std::string input;   ///< CONFIG, MODEL or DIR; A of diff
+  std::string output;  ///< OUT; B of diff
+  bool bos = false;    ///< tokenize --bos
+  plan::Extraction extraction;
   int num_experts = 0;        ///< reduce --experts
   bool cluster = false;       ///< reduce --by cluster
   std::string scores_file;    ///< reduce --scores

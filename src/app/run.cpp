@@ -119,8 +119,8 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
       });
   printer.finish();
   if (speaks)
-    fmt::print("{}", options.log_json ? summary_json(report, plan.output_files.size(), options.output)
-                                      : summary_text(report, plan.output_files.size(), options.output));
+    fmt::print("{}", options.log_json ? summary_json(report, plan.num_files(), options.output)
+                                      : summary_text(report, plan.num_files(), options.output));
 }
 
 }  // namespace moeweld::app

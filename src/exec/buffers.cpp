@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "exec/kept_reads.h"
 #include "exec/speculation.h"
 #include "exec/unit_reader.h"
 #include "exec/view_reader.h"
@@ -91,7 +92,8 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
     needs.smallest_slot_bytes = std::max<std::size_t>(needs.smallest_slot_bytes, elements * input_bytes_per_element(operation) + slop);
   }
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
-  needs.reserve_bytes = kProgramBytes + plan_memory_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes + band_bytes;
+  needs.reserve_bytes =
+      kProgramBytes + plan_memory_bytes(plan) + kept_read_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes + band_bytes;
   if (!plan.alignments.empty()) needs.prepare_bytes = kProgramBytes + plan_memory_bytes(plan) + expert_order_bytes(plan, threads);
   return needs;
 }

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "exec/exchange.h"
+#include "exec/expert_weights.h"
 #include "exec/main_pass.h"
 #include "exec/measurement.h"
 #include "exec/prepare.h"
@@ -130,7 +131,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   report.resumed_bytes = begin.finished_bytes;
   const plan::Schedule schedule = begin.is_resumed ? plan::make_schedule(plan, peers.size(), begin.remaining) : whole_schedule;
   Journal journal(storage, journal_directory(partial), begin.attempt, peers.rank());
-  WorldProgress world_progress(peers, schedule, progress);
+  WorldProgress world_progress(peers, plan, schedule, progress);
   try {
     auto stage = Clock::now();
     PreparedSlots prepared = in_stage("prepare", [&] { return prepare(peers, storage, plan, options, begin, journal); });
@@ -140,6 +141,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     pipeline.journal = &journal;
     for (Decided& decided : begin.decided) pipeline.decided[decided.operation] = std::move(decided.decisions);
     pipeline.slot_rows = std::move(prepared.rows);
+    decide_expert_weights(pipeline);
     report.warnings = std::move(prepared.warnings);
     report.prepare_seconds = seconds_since(stage);
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "exec/kept_reads.h"
 #include "moeweld/plan/merge_plan.h"
 #include "moeweld/storage/storage.h"
 
@@ -16,10 +17,13 @@ namespace moeweld::exec {
 /// Thread-safe.
 class InputFiles {
  public:
-  InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode) {}
+  InputFiles(Storage& storage, const plan::MergePlan& plan, IoMode mode) : storage_(storage), plan_(plan), mode_(mode), kept_(plan) {}
 
   /// Throws Error(kInvalidInput) if size or modification time is no longer what the plan saw.
   std::shared_ptr<InputFile> open(std::uint32_t file);
+
+  /// What several operations read.
+  KeptReads& kept() { return kept_; }
 
  private:
   Storage& storage_;
@@ -28,6 +32,7 @@ class InputFiles {
   std::mutex mutex_;
   std::unordered_map<std::uint32_t, std::shared_ptr<InputFile>> open_;
   std::deque<std::uint32_t> order_;
+  KeptReads kept_;
 };
 
 }  // namespace moeweld::exec

@@ -63,15 +63,17 @@ std::vector<std::string> method_lines(const plan::MergePlan& plan) {
 
 }  // namespace
 
-std::string model_card(const plan::MergePlan& plan, const std::string& version) {
+std::string model_card(const plan::MergePlan& plan, const std::string& output, const std::string& version) {
   std::string card = "---\n";
   if (!plan.base_models.empty()) {
     card += "base_model:\n";
     for (const std::string& model : plan.base_models) card += "- " + quoted(model) + "\n";
   }
   card += "library_name: transformers\ntags:\n- moeweld\n- merge\n---\n";
-  card += "# " + printable(plan.title) + "\n\n";
-  card += "Merged from existing models by moeweld " + version + ", without training.\n\n## Models\n\n";
+  card += "# " + (output.empty() ? "" : printable(output) + ": ") + printable(plan.title) + "\n\n";
+  card += "Merged from existing models by moeweld " + version + ", without training.\n\n";
+  for (const std::string& paragraph : plan.about) card += printable(paragraph, 2000) + "\n\n";
+  card += "## Models\n\n";
   for (const plan::PlannedModel& model : plan.models) card += "- " + inline_code(model.reference) + "\n";
   if (!plan.composition.empty()) {
     card += "\n## What comes from where\n\n";

@@ -7,7 +7,8 @@
 
 namespace moeweld::exec {
 
-/// YAML front matter, what was merged by which methods, and the configuration as written. Depends on the plan alone.
-std::string model_card(const plan::MergePlan& plan, const std::string& version);
+/// YAML front matter, what was merged by which methods, and the configuration as written. Depends on the plan alone. `output`: which of
+/// plan.outputs it is about; empty where there is one model.
+std::string model_card(const plan::MergePlan& plan, const std::string& output, const std::string& version);
 
 }  // namespace moeweld::exec

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "exec/exchange.h"
+#include "exec/expert_weights.h"
 #include "exec/hidden_rows.h"
 #include "exec/orthogonal_rows.h"
 #include "exec/router_condition.h"
@@ -118,6 +119,9 @@ PreparedSlots prepare_slots(Peers& peers, Storage& storage, const plan::MergePla
       case plan::Slot::Kind::kOrthogonalRouter:
         prepared.rows.push_back(orthogonal_rows(slot, plan.seed, options.threads));
         break;
+      case plan::Slot::Kind::kExpertWeights:
+        prepared.rows.push_back(expert_weights(peers, storage, plan, slot, options.io));
+        continue;  // no router rows, which could be degenerate
     }
     if (const auto warning = degenerate_layers(slot, prepared.rows.back(), options.threads)) prepared.warnings.push_back(*warning);
   }

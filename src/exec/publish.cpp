@@ -1,6 +1,7 @@
 #include "exec/publish.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "exec/journal.h"
 #include "exec/model_card.h"
@@ -63,6 +64,55 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   return manifest;
 }
 
+/// Name of the file in the model of directory `output` ("" is the only one); nothing where that model has not got it.
+std::optional<std::string> name_in(const plan::PlannedOutputFile& file, const std::string& output) {
+  if (output.empty()) return file.name;
+  const std::string prefix = output + "/";
+  if (file.name.starts_with(prefix)) return file.name.substr(prefix.size());
+  for (const std::string& copy : file.copies) {
+    if (copy.starts_with(prefix)) return copy.substr(prefix.size());
+  }
+  return std::nullopt;
+}
+
+/// Everything but the tensors of one model, the index last.
+void complete_model(Storage& storage, const plan::MergePlan& plan, const std::string& output, std::span<const Digest> file_digests,
+                    const ComputedWith& with, const std::string& partial, const ExecuteOptions& options) {
+  const std::string model = output.empty() ? partial : partial + "/" + output;
+  PartialDirectory directory(storage, model);
+  std::vector<std::optional<std::string>> names;
+  for (std::size_t i = 0; i < plan.output_files.size(); ++i) {
+    names.push_back(name_in(plan.output_files[i], output));
+    if (names[i]) directory.add({*names[i], plan.output_files[i].size_bytes, "xxh3-128-1MiB:" + to_hex(file_digests[i])});
+  }
+  for (const plan::AuxiliaryFile& file : plan.auxiliary_files) {
+    switch (file.action) {
+      case plan::AuxiliaryFile::Action::kWrite:
+        directory.write(file.name, file.content);
+        break;
+      case plan::AuxiliaryFile::Action::kCopy:
+        directory.write(file.name, storage.read_text(file.source, kLargestAuxiliaryBytes));
+        break;
+      case plan::AuxiliaryFile::Action::kDrop:
+        break;
+    }
+  }
+  formats::ShardIndex index;
+  std::uint64_t tensor_bytes = 0;
+  for (const plan::PlannedTensor& tensor : plan.tensors) {
+    if (!names[tensor.file]) continue;
+    index.weight_map[tensor.name] = *names[tensor.file];
+    tensor_bytes += tensor.size_bytes;
+  }
+  const std::string index_text = formats::serialize_shard_index(index, tensor_bytes);
+  directory.add({kIndexName, index_text.size(), digest_text(index_text)});
+
+  if (options.write_model_card) storage.write_text(model + "/README.md", model_card(plan, output, options.version));
+  storage.write_text(model + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, with, directory.take())));
+  storage.write_text(model + "/" + kIndexName, index_text);
+  storage.sync_directory(model);
+}
+
 }  // namespace
 
 std::string plain_directory(const std::string& output_directory) {
@@ -102,35 +152,9 @@ void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Dige
              const std::string& output_directory, const ExecuteOptions& options) {
   const std::string output = plain_directory(output_directory);
   const std::string partial = partial_directory(output_directory);
-  PartialDirectory directory(storage, partial);
-  for (std::size_t i = 0; i < plan.output_files.size(); ++i) {
-    directory.add({plan.output_files[i].name, plan.output_files[i].size_bytes, "xxh3-128-1MiB:" + to_hex(file_digests[i])});
-  }
-  for (const plan::AuxiliaryFile& file : plan.auxiliary_files) {
-    switch (file.action) {
-      case plan::AuxiliaryFile::Action::kWrite:
-        directory.write(file.name, file.content);
-        break;
-      case plan::AuxiliaryFile::Action::kCopy:
-        directory.write(file.name, storage.read_text(file.source, kLargestAuxiliaryBytes));
-        break;
-      case plan::AuxiliaryFile::Action::kDrop:
-        break;
-    }
-  }
-  formats::ShardIndex index;
-  std::uint64_t tensor_bytes = 0;
-  for (const plan::PlannedTensor& tensor : plan.tensors) {
-    index.weight_map[tensor.name] = plan.output_files[tensor.file].name;
-    tensor_bytes += tensor.size_bytes;
-  }
-  const std::string index_text = formats::serialize_shard_index(index, tensor_bytes);
-  directory.add({kIndexName, index_text.size(), digest_text(index_text)});
-
-  if (options.write_model_card) storage.write_text(partial + "/README.md", model_card(plan, options.version));
-  storage.write_text(partial + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, with, directory.take())));
-  storage.write_text(partial + "/" + kIndexName, index_text);
-  storage.sync_directory(partial);
+  if (plan.outputs.empty()) complete_model(storage, plan, {}, file_digests, with, partial, options);
+  for (const std::string& directory : plan.outputs) complete_model(storage, plan, directory, file_digests, with, partial, options);
+  if (!plan.outputs.empty()) storage.sync_directory(partial);
 
   // From here on the index says that all is there; a run that dies now is given its name by the next one (exec/restart.h).
   storage.remove_all(journal_directory(partial));

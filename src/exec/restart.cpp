@@ -19,9 +19,24 @@ namespace {
 
 constexpr std::uint64_t kLargestManifestBytes = kGiB;
 
+std::vector<std::string> places_of(const plan::PlannedOutputFile& file) {
+  std::vector<std::string> names = {file.name};
+  names.insert(names.end(), file.copies.begin(), file.copies.end());
+  return names;
+}
+
+/// Of several models, the one that publishing completes last.
+std::string last_model(const plan::MergePlan& plan, const std::string& directory) {
+  return plan.outputs.empty() ? directory : directory + "/" + plan.outputs.back();
+}
+
 void create_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial) {
   storage.make_directories(partial);
-  for (const plan::PlannedOutputFile& file : plan.output_files) storage.create_sized(partial + "/" + file.name, file.size_bytes);
+  for (const std::string& output : plan.outputs) storage.make_directories(partial + "/" + output);
+  for (const plan::PlannedOutputFile& file : plan.output_files) {
+    for (const std::string& name : places_of(file)) storage.create_sized(partial + "/" + name, file.size_bytes);
+  }
+  for (const std::string& output : plan.outputs) storage.sync_directory(partial + "/" + output);
   storage.make_directories(journal_directory(partial));
   storage.sync_directory(partial);
 }
@@ -30,19 +45,22 @@ void create_files(Storage& storage, const plan::MergePlan& plan, const std::stri
 void require_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial, const FinishedChunks& finished) {
   for (std::uint32_t index = 0; index < plan.output_files.size(); ++index) {
     const plan::PlannedOutputFile& file = plan.output_files[index];
-    const std::string path = partial + "/" + file.name;
-    const auto identity = storage.identity(path);
-    if (identity && identity->size_bytes == file.size_bytes) continue;
-    if (!finished.is_empty(index)) {
-      throw Error(ErrorCode::kInvalidInput,
-                  (identity ? "has " + std::to_string(identity->size_bytes) + " bytes where the merge that is to be continued made " +
-                                  std::to_string(file.size_bytes)
-                            : std::string("is not there, though the journal says that parts of it are written")) +
-                      ". Begin again with --force.",
-                  path);
+    for (const std::string& name : places_of(file)) {
+      const std::string path = partial + "/" + name;
+      const auto identity = storage.identity(path);
+      if (identity && identity->size_bytes == file.size_bytes) continue;
+      if (!finished.is_empty(index)) {
+        throw Error(ErrorCode::kInvalidInput,
+                    (identity ? "has " + std::to_string(identity->size_bytes) + " bytes where the merge that is to be continued made " +
+                                    std::to_string(file.size_bytes)
+                              : std::string("is not there, though the journal says that parts of it are written")) +
+                        ". Begin again with --force.",
+                    path);
+      }
+      storage.create_sized(path, file.size_bytes);
     }
-    storage.create_sized(path, file.size_bytes);
   }
+  for (const std::string& output : plan.outputs) storage.sync_directory(partial + "/" + output);
   storage.sync_directory(partial);
 }
 
@@ -64,6 +82,7 @@ std::optional<Start> resume(Storage& storage, const plan::MergePlan& plan, const
                 "holds an interrupted merge that is not this one: " + list + ". Continue it as it was begun, or begin again with --force.",
                 partial);
   }
+  for (const std::string& output : plan.outputs) storage.make_directories(partial + "/" + output);
   require_files(storage, plan, partial, journals->finished);
   if (journals->slots) require_slots(plan, *journals->slots, partial);
   Start start;
@@ -76,7 +95,9 @@ std::optional<Start> resume(Storage& storage, const plan::MergePlan& plan, const
   start.attempt = journals->num_attempts + 1;
   start.is_resumed = true;
   start.finished = journals->finished.finished();
-  start.finished_bytes = journals->finished.finished_bytes();
+  for (const RunDigests& run : start.finished) {
+    start.finished_bytes += (run.run.end - run.run.begin) * plan.output_files[run.run.file].num_places();
+  }
   start.remaining = journals->finished.remaining();
   start.slots = std::move(journals->slots);
   return start;
@@ -143,12 +164,12 @@ bool is_published(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     const std::string output = plain_directory(output_directory);
     const std::string partial = partial_directory(output_directory);
     const bool has_partial = storage.exists(partial);
-    if (has_partial && was_made_of(storage, plan, partial) && storage.exists(partial + "/" + kIndexName) &&
-        !read_journals(storage, partial)) {
+    if (has_partial && was_made_of(storage, plan, last_model(plan, partial)) &&
+        storage.exists(last_model(plan, partial) + "/" + kIndexName) && !read_journals(storage, partial)) {
       storage.remove_all(journal_directory(partial));
       give_name(storage, output, options.force);
       answer[0] = std::byte{1};
-    } else if (!has_partial && storage.is_directory(output) && was_made_of(storage, plan, output)) {
+    } else if (!has_partial && storage.is_directory(output) && was_made_of(storage, plan, last_model(plan, output))) {
       answer[0] = std::byte{1};
     }
   });

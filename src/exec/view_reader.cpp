@@ -102,6 +102,9 @@ void ViewReader::evaluate(const SourceView& view, std::uint64_t first, std::uint
     case SourceView::Kind::kBytes:
       read_leaf(view, first, count, target);
       return;
+    case SourceView::Kind::kZeros:
+      std::memset(target, 0, count * size_bytes(view.dtype));
+      return;
     case SourceView::Kind::kRows:
       stack_rows(view, first, count, target, depth);
       return;
@@ -159,6 +162,18 @@ void ViewReader::for_extents(const SourceView& leaf, std::uint64_t first, std::u
 }
 
 void ViewReader::read_leaf(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
+  const std::size_t element_size = size_bytes(leaf.dtype);
+  const KeptReads::Bytes kept =
+      files_.kept().get({leaf.file, leaf.begin, leaf.num_elements * element_size},
+                        [&](std::vector<std::byte>& bytes) { read_file(leaf, 0, leaf.num_elements, bytes.data()); });
+  if (kept) {
+    std::memcpy(target, kept->data() + first * element_size, count * element_size);
+  } else {
+    read_file(leaf, first, count, target);
+  }
+}
+
+void ViewReader::read_file(const SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target) {
   for_extents(leaf, first, count, [&](const std::byte* bytes, std::uint64_t num_bytes) {
     std::memcpy(target, bytes, num_bytes);
     target += num_bytes;

@@ -34,6 +34,7 @@ class ViewReader {
   /// Calls visit(bytes, num_bytes) for the leaf's bytes, extent by extent.
   template <class Visit>
   void for_extents(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, Visit&& visit);
+  void read_file(const plan::SourceView& leaf, std::uint64_t first, std::uint64_t count, std::byte* target);
   void stack_rows(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   void scale_blocks(const plan::SourceView& view, std::uint64_t first, std::uint64_t count, std::byte* target, std::size_t depth);
   const std::vector<float>& scales_of(const plan::SourceView& scales, std::size_t depth);

@@ -14,6 +14,8 @@ namespace {
 
 /// Two: while one waits for the disk the other digests, and the disk never runs dry.
 constexpr int kWriterThreads = 2;
+/// Files that one thread keeps open; when there are more, what they hold is synced and all are closed. A process may have 1024 as a rule.
+constexpr std::size_t kMostOpenFiles = 128;
 
 }  // namespace
 
@@ -136,7 +138,7 @@ void WindowWriter::run() {
         write(*window, unsynced);
         {
           const std::lock_guard lock(mutex_);
-          written_bytes_ += window->size;
+          written_bytes_ += window->size * plan_.output_files[runs_[window->run].file].num_places();
         }
         windows_.release(std::move(window->buffer));
       }
@@ -173,11 +175,21 @@ void WindowWriter::sync(Unsynced& unsynced) {
   const auto start = Clock::now();
   std::set<std::uint32_t> files;
   for (const RunDigests& run : unsynced.runs) files.insert(run.run.file);
-  for (const std::uint32_t file : files) unsynced.files.at(file)->sync();
+  for (const std::uint32_t file : files) {
+    for (const std::unique_ptr<OutputFile>& place : unsynced.files.at(file)) place->sync();
+  }
   if (keep_.finished) keep_.finished(std::exchange(unsynced.runs, {}));
   unsynced.runs.clear();
   const std::lock_guard lock(mutex_);
   if (!stop_) journal_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+void WindowWriter::close_surplus(Unsynced& unsynced) {
+  std::size_t open = 0;
+  for (const auto& [index, places] : unsynced.files) open += places.size();
+  if (open <= kMostOpenFiles) return;
+  if (!unsynced.runs.empty()) sync(unsynced);
+  unsynced.files.clear();
 }
 
 void WindowWriter::write(const Window& window, Unsynced& unsynced) {
@@ -192,11 +204,18 @@ void WindowWriter::write(const Window& window, Unsynced& unsynced) {
     }
   }
   const std::uint32_t index = runs_[window.run].file;
-  std::unique_ptr<OutputFile>& file = unsynced.files[index];
-  if (!file) file = storage_.open_output(directory_ + "/" + plan_.output_files[index].name, mode_);
+  if (!unsynced.files.contains(index)) {
+    close_surplus(unsynced);
+    const plan::PlannedOutputFile& planned = plan_.output_files[index];
+    std::vector<std::unique_ptr<OutputFile>>& places = unsynced.files[index];
+    places.push_back(storage_.open_output(directory_ + "/" + planned.name, mode_));
+    for (const std::string& copy : planned.copies) places.push_back(storage_.open_output(directory_ + "/" + copy, mode_));
+  }
   const std::uint64_t aligned = round_down(window.size, kDirectAlignment);
-  if (aligned != 0) file->write(window.begin, bytes.first(aligned));
-  if (aligned != window.size) file->write(window.begin + aligned, bytes.subspan(aligned));
+  for (const std::unique_ptr<OutputFile>& file : unsynced.files[index]) {
+    if (aligned != 0) file->write(window.begin, bytes.first(aligned));
+    if (aligned != window.size) file->write(window.begin + aligned, bytes.subspan(aligned));
+  }
 
   if (unsynced.runs.empty()) unsynced.since = Clock::now();
   const auto first = digests.begin() + static_cast<std::ptrdiff_t>(first_chunk);

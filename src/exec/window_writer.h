@@ -88,7 +88,7 @@ class WindowWriter {
   using Clock = std::chrono::steady_clock;
   /// What one thread has written and not synced yet.
   struct Unsynced {
-    std::map<std::uint32_t, std::unique_ptr<OutputFile>> files;  // open, synced or not
+    std::map<std::uint32_t, std::vector<std::unique_ptr<OutputFile>>> files;  // open, synced or not, each with its copies
     std::vector<RunDigests> runs;
     Clock::time_point since;
   };
@@ -98,6 +98,7 @@ class WindowWriter {
   std::optional<Window> next_window(const Unsynced& unsynced);
   void write(const Window& window, Unsynced& unsynced);
   void sync(Unsynced& unsynced);
+  void close_surplus(Unsynced& unsynced);
 
   Storage& storage_;
   const plan::MergePlan& plan_;

@@ -14,15 +14,15 @@ using Clock = std::chrono::steady_clock;
 constexpr Clock::duration kPublishInterval = std::chrono::milliseconds(100);
 constexpr Clock::duration kPublishIntervalPerRank = std::chrono::milliseconds(1);
 
-std::uint64_t share_bytes(const std::vector<plan::FileRun>& runs) {
+std::uint64_t share_bytes(const plan::MergePlan& plan, const std::vector<plan::FileRun>& runs) {
   std::uint64_t bytes = 0;
-  for (const plan::FileRun& run : runs) bytes += run.end - run.begin;
+  for (const plan::FileRun& run : runs) bytes += (run.end - run.begin) * plan.output_files[run.file].num_places();
   return bytes;
 }
 
 }  // namespace
 
-WorldProgress::WorldProgress(Peers& peers, const plan::Schedule& schedule, const ProgressCallback& callback)
+WorldProgress::WorldProgress(Peers& peers, const plan::MergePlan& plan, const plan::Schedule& schedule, const ProgressCallback& callback)
     : is_first_(peers.rank() == 0),
       callback_(callback),
       interval_(std::max(kPublishInterval, peers.size() * kPublishIntervalPerRank)),
@@ -30,7 +30,7 @@ WorldProgress::WorldProgress(Peers& peers, const plan::Schedule& schedule, const
   for (int rank = 0; rank < peers.size(); ++rank) {
     if (!is_first_ && rank != peers.rank()) continue;
     progress_.push_back(
-        {.read_bytes = 0, .written_bytes = 0, .total_written_bytes = share_bytes(schedule.runs.at(static_cast<std::size_t>(rank)))});
+        {.read_bytes = 0, .written_bytes = 0, .total_written_bytes = share_bytes(plan, schedule.runs.at(static_cast<std::size_t>(rank)))});
   }
 }
 

@@ -15,7 +15,7 @@ namespace moeweld::exec {
 class WorldProgress {
  public:
   /// `callback` outlives this. Collective.
-  WorldProgress(Peers& peers, const plan::Schedule& schedule, const ProgressCallback& callback);
+  WorldProgress(Peers& peers, const plan::MergePlan& plan, const plan::Schedule& schedule, const ProgressCallback& callback);
 
   /// This rank's figures so far, then the callback; rethrows what it threw. From the pipeline's thread. Not collective.
   void update(std::uint64_t read_bytes, std::uint64_t written_bytes);

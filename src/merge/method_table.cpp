@@ -7,7 +7,8 @@
 namespace moeweld::merge {
 
 std::span<const MethodRow> method_table() {
-  static const std::array rows = {passthrough_row(), linear_row(), slerp_row(), task_arithmetic_row(), ties_row(), expert_variation_row()};
+  static const std::array rows = {passthrough_row(), linear_row(),           slerp_row(),          task_arithmetic_row(),
+                                  ties_row(),        expert_variation_row(), router_weighted_row()};
   return rows;
 }
 

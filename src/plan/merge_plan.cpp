@@ -4,6 +4,7 @@
 
 #include "moeweld/base/error.h"
 #include "moeweld/merge/block_scales.h"
+#include "moeweld/plan/repeated_reads.h"
 #include "plan/source_archive.h"
 
 namespace moeweld::plan {
@@ -23,7 +24,7 @@ void serialize(Archive& archive, Operation& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, Slot& value) {
-  archive(value.kind, value.state, value.name, value.shape, value.layers, value.embedding, value.embedding_shape, value.base,
+  archive(value.kind, value.state, value.name, value.shape, value.layers, value.embedding, value.embedding_shape, value.routers, value.base,
           value.num_shared, value.positive_ids, value.negative_ids);
 }
 template <class Archive>
@@ -37,7 +38,7 @@ void serialize(Archive& archive, PlannedTensor& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, PlannedOutputFile& value) {
-  archive(value.name, value.header, value.size_bytes);
+  archive(value.name, value.header, value.size_bytes, value.copies);
 }
 template <class Archive>
 void serialize(Archive& archive, AuxiliaryFile& value) {
@@ -50,13 +51,19 @@ void serialize(Archive& archive, DroppedTensor& value) {
 template <class Archive>
 void serialize(Archive& archive, MergePlan& value) {
   archive(value.schema_version, value.title, value.config_path, value.config_text, value.seed, value.models, value.input_files,
-          value.output_files, value.tensors, value.operations, value.slots, value.alignments, value.num_orders, value.orders,
-          value.auxiliary_files, value.dropped, value.composition, value.notes, value.warnings, value.base_models);
+          value.outputs, value.output_files, value.tensors, value.operations, value.slots, value.alignments, value.num_orders, value.orders,
+          value.auxiliary_files, value.dropped, value.composition, value.about, value.notes, value.warnings, value.base_models);
 }
 
 std::uint64_t MergePlan::output_bytes() const {
   std::uint64_t sum = 0;
-  for (const PlannedOutputFile& file : output_files) sum += file.size_bytes;
+  for (const PlannedOutputFile& file : output_files) sum += file.size_bytes * file.num_places();
+  return sum;
+}
+
+std::uint64_t MergePlan::num_files() const {
+  std::uint64_t sum = 0;
+  for (const PlannedOutputFile& file : output_files) sum += file.num_places();
   return sum;
 }
 
@@ -65,6 +72,7 @@ std::uint64_t MergePlan::input_bytes() const {
   for (const Operation& operation : operations) {
     for (const SourceView& source : operation.sources) sum += read_bytes(source);
   }
+  for (const auto& [leaf, count] : repeated_leaves(*this)) sum -= (count - 1) * leaf.size_bytes;
   return sum;
 }
 
@@ -73,6 +81,8 @@ std::uint64_t read_bytes(const SourceView& view) {
   switch (view.kind) {
     case SourceView::Kind::kBytes:
       return view.num_elements * size_bytes(view.dtype);
+    case SourceView::Kind::kZeros:
+      return 0;
     case SourceView::Kind::kRows:
     case SourceView::Kind::kColumns:
     case SourceView::Kind::kBlockScaled:

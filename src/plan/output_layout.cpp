@@ -22,38 +22,6 @@ std::uint64_t tensor_bytes(const OutputTensor& tensor) {
   return *bytes;
 }
 
-void check(const std::vector<OutputTensor>& tensors) {
-  std::unordered_set<std::string_view> names;
-  names.reserve(tensors.size());
-  for (const OutputTensor& tensor : tensors) {
-    if (!names.insert(tensor.name).second) throw Error(ErrorCode::kInternal, "Two output tensors have this name.", {}, tensor.name);
-    std::uint64_t covered = 0;
-    for (const Operation& part : tensor.parts) covered += part.result_bytes();
-    if (covered != tensor_bytes(tensor)) {
-      throw Error(ErrorCode::kInternal,
-                  "The operations of an output tensor yield " + std::to_string(covered) + " bytes, the tensor has " +
-                      std::to_string(tensor_bytes(tensor)) + ".",
-                  {}, tensor.name);
-    }
-  }
-}
-
-/// First tensor of each shard, and the number of tensors at the end.
-std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors, std::uint64_t shard_size_bytes) {
-  std::vector<std::size_t> borders{0};
-  std::uint64_t filled = 0;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const std::uint64_t size = tensor_bytes(tensors[i]) + (tensors[i].scales ? tensors[i].scales->result_bytes() : 0);
-    if (i != borders.back() && (filled > shard_size_bytes || size > shard_size_bytes - filled)) {
-      borders.push_back(i);
-      filled = 0;
-    }
-    filled += size;
-  }
-  if (!tensors.empty()) borders.push_back(tensors.size());
-  return borders;
-}
-
 constexpr std::string_view kScaleEnding = "_scale_inv";
 
 /// Wider elements come first, so that all are naturally aligned. Codes with their scales come between wider elements and BF16: aligned, if
@@ -101,6 +69,39 @@ void link_scales(MergePlan& plan) {
   }
 }
 
+}  // namespace
+
+void check_tensors(const std::vector<OutputTensor>& tensors) {
+  std::unordered_set<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const OutputTensor& tensor : tensors) {
+    if (!names.insert(tensor.name).second) throw Error(ErrorCode::kInternal, "Two output tensors have this name.", {}, tensor.name);
+    std::uint64_t covered = 0;
+    for (const Operation& part : tensor.parts) covered += part.result_bytes();
+    if (covered != tensor_bytes(tensor)) {
+      throw Error(ErrorCode::kInternal,
+                  "The operations of an output tensor yield " + std::to_string(covered) + " bytes, the tensor has " +
+                      std::to_string(tensor_bytes(tensor)) + ".",
+                  {}, tensor.name);
+    }
+  }
+}
+
+std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors, std::uint64_t shard_size_bytes) {
+  std::vector<std::size_t> borders{0};
+  std::uint64_t filled = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::uint64_t size = tensor_bytes(tensors[i]) + (tensors[i].scales ? tensors[i].scales->result_bytes() : 0);
+    if (i != borders.back() && (filled > shard_size_bytes || size > shard_size_bytes - filled)) {
+      borders.push_back(i);
+      filled = 0;
+    }
+    filled += size;
+  }
+  if (!tensors.empty()) borders.push_back(tensors.size());
+  return borders;
+}
+
 std::string shard_name(std::size_t index, std::size_t count) {
   if (count == 1) return "model.safetensors";
   char name[80];
@@ -108,10 +109,35 @@ std::string shard_name(std::size_t index, std::size_t count) {
   return name;
 }
 
-}  // namespace
+void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan) {
+  std::vector<OutputTensor> in_file = in_file_order(tensors);
+  std::vector<formats::TensorLayout> layout;
+  layout.reserve(in_file.size());
+  for (const OutputTensor& tensor : in_file) layout.push_back({tensor.name, tensor.dtype, tensor.shape});
+
+  PlannedOutputFile file;
+  file.name = std::move(name);
+  file.header = formats::serialize_safetensors_header(layout);
+  std::uint64_t position = file.header.size();
+  for (OutputTensor& tensor : in_file) {
+    const std::uint64_t size = tensor_bytes(tensor);
+    std::uint64_t offset = 0;
+    for (Operation& part : tensor.parts) {
+      part.tensor = static_cast<std::uint32_t>(plan.tensors.size());
+      part.offset_bytes = offset;
+      offset += part.result_bytes();
+      plan.operations.push_back(std::move(part));
+    }
+    plan.tensors.push_back({std::move(tensor.name), tensor.dtype, std::move(tensor.shape),
+                            static_cast<std::uint32_t>(plan.output_files.size()), position, size});
+    position += size;
+  }
+  file.size_bytes = position;
+  plan.output_files.push_back(std::move(file));
+}
 
 void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, MergePlan& plan) {
-  check(tensors);
+  check_tensors(tensors);
   const std::vector<std::size_t> borders = shard_borders(tensors, options.out_shard_size_bytes);
   const std::size_t num_shards = borders.size() - 1;
   plan.output_files.clear();
@@ -121,35 +147,8 @@ void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, Merg
   std::size_t num_operations = 0;
   for (const OutputTensor& tensor : tensors) num_operations += tensor.parts.size();
   plan.operations.reserve(num_operations);
-
   for (std::size_t shard = 0; shard < num_shards; ++shard) {
-    const auto first = tensors.begin() + static_cast<std::ptrdiff_t>(borders[shard]);
-    const auto last = tensors.begin() + static_cast<std::ptrdiff_t>(borders[shard + 1]);
-    std::vector<OutputTensor> in_file = in_file_order(std::span(first, last));
-
-    std::vector<formats::TensorLayout> layout;
-    layout.reserve(in_file.size());
-    for (const OutputTensor& tensor : in_file) layout.push_back({tensor.name, tensor.dtype, tensor.shape});
-
-    PlannedOutputFile file;
-    file.name = shard_name(shard, num_shards);
-    file.header = formats::serialize_safetensors_header(layout);
-    std::uint64_t position = file.header.size();
-    for (OutputTensor& tensor : in_file) {
-      const std::uint64_t size = tensor_bytes(tensor);
-      std::uint64_t offset = 0;
-      for (Operation& part : tensor.parts) {
-        part.tensor = static_cast<std::uint32_t>(plan.tensors.size());
-        part.offset_bytes = offset;
-        offset += part.result_bytes();
-        plan.operations.push_back(std::move(part));
-      }
-      plan.tensors.push_back(
-          {std::move(tensor.name), tensor.dtype, std::move(tensor.shape), static_cast<std::uint32_t>(shard), position, size});
-      position += size;
-    }
-    file.size_bytes = position;
-    plan.output_files.push_back(std::move(file));
+    append_file(shard_name(shard, num_shards), std::span(tensors).subspan(borders[shard], borders[shard + 1] - borders[shard]), plan);
   }
   link_scales(plan);
 }

@@ -2,6 +2,7 @@
 /// Where each output tensor stands: which file, at which byte.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,16 @@ struct OutputTensor {
   /// whoever computes the codes has them.
   std::optional<Operation> scales = std::nullopt;
 };
+
+/// First tensor of each shard, and the number of tensors at the end.
+std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors, std::uint64_t shard_size_bytes);
+/// Hugging Face's name of the shard, counted from 0.
+std::string shard_name(std::size_t index, std::size_t count);
+/// Adds one file of these tensors to plan.output_files, tensors and operations; the tensors are sorted by the width of their elements and
+/// moved from.
+void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan);
+/// Throws Error(kInternal) when parts do not cover their tensor or a name comes twice.
+void check_tensors(const std::vector<OutputTensor>& tensors);
 
 /// Shares the tensors out to files in the given order: a file is closed when the next tensor would take its data beyond
 /// options.out_shard_size_bytes. Names are Hugging Face's: model.safetensors, or model-00001-of-00003.safetensors. Within a file

@@ -46,12 +46,14 @@ Json view_json(const SourceView& view) {
     json["file"] = view.file;
     json["begin"] = view.begin;
   } else {
-    constexpr const char* kNames[] = {"bytes",        "rows",          "columns",          "row_slice",
-                                      "column_slice", "permuted_rows", "permuted_columns", "block_scaled"};
+    constexpr const char* kNames[] = {"bytes",        "rows", "columns", "row_slice", "column_slice", "permuted_rows", "permuted_columns",
+                                      "block_scaled", "zeros"};
     json["view"] = kNames[static_cast<std::size_t>(view.kind)];
     json["columns"] = view.columns;
-    if (view.kind != SourceView::Kind::kRows && view.kind != SourceView::Kind::kColumns) json["first"] = view.first;
-    json["of"] = Json::array();
+    if (view.kind != SourceView::Kind::kRows && view.kind != SourceView::Kind::kColumns && view.kind != SourceView::Kind::kZeros) {
+      json["first"] = view.first;
+    }
+    if (view.kind != SourceView::Kind::kZeros) json["of"] = Json::array();
     for (const SourceView& child : view.children) json["of"].push_back(view_json(child));
   }
   json["elements"] = view.num_elements;
@@ -109,7 +111,8 @@ void write_list(std::ostream& out, const char* key, const Values& values, ToJson
 
 std::string plan_text(const MergePlan& plan, const Schedule& schedule, std::uint64_t memory_bytes, bool verbose) {
   std::string text = plan.title + "     " + plural(plan.tensors.size(), "tensor") + ", " + format_bytes(plan.output_bytes()) + " out in " +
-                     plural(plan.output_files.size(), "file") + ", " + format_bytes(plan.input_bytes()) + " in (each byte read once)\n";
+                     plural(plan.num_files(), "file") + (plan.outputs.empty() ? "" : " of " + plural(plan.outputs.size(), "model")) + ", " +
+                     format_bytes(plan.input_bytes()) + " in (each byte read once)\n";
   const std::vector<RankLoad> loads = rank_loads(plan, schedule);
   RankLoad most;
   for (const RankLoad& load : loads) {
@@ -174,7 +177,9 @@ void write_plan_json(std::ostream& out, const MergePlan& plan, const Schedule& s
     return Json{{"path", file.path}, {"size_bytes", file.identity.size_bytes}, {"model", file.model}};
   });
   write_list(out, "output_files", plan.output_files, [](const PlannedOutputFile& file) {
-    return Json{{"name", file.name}, {"size_bytes", file.size_bytes}};
+    Json json{{"name", file.name}, {"size_bytes", file.size_bytes}};
+    if (!file.copies.empty()) json["copies"] = file.copies;
+    return json;
   });
   write_list(out, "rank_loads", rank_loads(plan, schedule), [](const RankLoad& load) {
     return Json{{"read_bytes", load.read_bytes}, {"write_bytes", load.write_bytes}};

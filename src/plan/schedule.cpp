@@ -61,7 +61,7 @@ std::vector<Stretch> make_stretches(const MergePlan& plan, std::span<const FileR
                 : static_cast<std::uint64_t>(static_cast<double>(input_bytes) * static_cast<double>(stretch.place.size_bytes) /
                                              static_cast<double>(place.size_bytes));
       stretch.cost_begin = cost;
-      stretch.cost = static_cast<double>(stretch.input_bytes + stretch.place.size_bytes);
+      stretch.cost = static_cast<double>(stretch.input_bytes + stretch.place.size_bytes * plan.output_files[place.file].num_places());
       // A part is measured by all ranks in any case.
       stretch.measured = measured && whole;
       cost += stretch.cost;
@@ -232,7 +232,7 @@ std::vector<RankLoad> rank_loads(const MergePlan& plan, const Schedule& schedule
   for (int rank = 0; rank < schedule.world_size; ++rank) {
     RankLoad& load = loads[static_cast<std::size_t>(rank)];
     for (const FileRun& run : schedule.runs[static_cast<std::size_t>(rank)]) {
-      load.write_bytes += run.end - run.begin;
+      load.write_bytes += (run.end - run.begin) * plan.output_files[run.file].num_places();
       auto stretch = std::partition_point(stretches.begin(), stretches.end(), [&](const Stretch& candidate) {
         return candidate.place.file < run.file ||
                (candidate.place.file == run.file && candidate.place.begin + candidate.place.size_bytes <= run.begin);

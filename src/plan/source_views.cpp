@@ -48,6 +48,15 @@ SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry) {
 
 std::uint64_t rows_of(const SourceView& view) { return view.columns == 0 ? 0 : view.num_elements / view.columns; }
 
+SourceView zeros(DType dtype, std::uint64_t rows, std::uint64_t columns) {
+  SourceView result;
+  result.kind = Kind::kZeros;
+  result.dtype = dtype;
+  result.columns = columns;
+  result.num_elements = rows * columns;
+  return result;
+}
+
 SourceView stack_rows(std::vector<SourceView> views) {
   if (views.size() == 1) return std::move(views.front());
   SourceView result = node_over(Kind::kRows, std::move(views));

@@ -15,6 +15,9 @@ SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry);
 
 std::uint64_t rows_of(const SourceView& view);
 
+/// Nothing but zeros: [rows, columns].
+SourceView zeros(DType dtype, std::uint64_t rows, std::uint64_t columns);
+
 /// Matrices of equal width one below the other; the dtype is the one that holds all of theirs. One alone stays itself.
 SourceView stack_rows(std::vector<SourceView> views);
 /// Matrices of equal height side by side.

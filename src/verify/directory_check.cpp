@@ -17,6 +17,17 @@ constexpr std::uint64_t kMaxTextBytes = 1'000'000'000;
 
 bool is_safetensors(const std::string& name) { return name.ends_with(".safetensors"); }
 
+/// Directories that one run wrote as several models; none where `directory` is a model itself.
+std::vector<std::string> models_below(Storage& storage, const std::string& directory) {
+  std::vector<std::string> result;
+  if (!storage.is_directory(directory) || storage.exists(directory + "/" + exec::kManifestName)) return result;
+  for (const DirectoryEntry& entry : storage.list(directory)) {
+    if (storage.exists(directory + "/" + entry.name + "/" + exec::kManifestName)) result.push_back(entry.name);
+  }
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
 class DirectoryChecker {
  public:
   DirectoryChecker(Storage& storage, const std::string& directory) : storage_(storage), directory_(directory) {}
@@ -163,6 +174,21 @@ class DirectoryChecker {
 
 }  // namespace
 
-DirectoryCheck check_directory(Storage& storage, const std::string& directory) { return DirectoryChecker(storage, directory).run(); }
+DirectoryCheck check_directory(Storage& storage, const std::string& directory) {
+  const std::vector<std::string> models = models_below(storage, directory);
+  if (models.empty()) return DirectoryChecker(storage, directory).run();
+  DirectoryCheck all;
+  for (const std::string& model : models) {
+    const std::string own = directory + "/" + model;
+    DirectoryCheck check = DirectoryChecker(storage, own).run();
+    for (exec::ManifestFile& file : check.files) {
+      file.name = model + "/" + file.name;
+      all.files.push_back(std::move(file));
+    }
+    all.num_tensors += check.num_tensors;
+    for (const Problem& problem : check.problems.problems()) all.problems.add(problem);
+  }
+  return all;
+}
 
 }  // namespace moeweld::verify

@@ -697,6 +697,42 @@ class looking(CliTest):
             self.assertIn(words, result.stderr)
             self.assertFalse(os.path.exists(self.path("out")))
 
+    def extract_all_reads_once_and_writes_every_expert_alike_on_any_ranks(self):
+        source = tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        result = self.run_command("extract", "m", "out", "--all", "--log-format", "json")
+        self.assert_ends(result, 0)
+        summary = json.loads(result.stdout.splitlines()[-1])
+        self.assertEqual(summary["num_files"], 8)
+        self.assertLess(summary["read_bytes"], sum(os.path.getsize(os.path.join(source, name)) for name in os.listdir(source)))
+        self.assertEqual(sorted(os.listdir(self.path("out"))), ["expert-%d" % expert for expert in range(4)])
+        self.assert_ends(self.run_command("verify", "out"), 0)
+        self.assert_ends(self.run_ranks(3, "extract", "m", "ranks", "--all", "-q"), 0)
+        for name, content in tree(self.path("ranks")).items():
+            if not name.endswith("manifest.json"):  # has the command line
+                self.assertEqual(content, tree(self.path("out"))[name], name)
+        for expert in (0, 3):
+            self.assert_ends(self.run_command("extract", "m", "one-%d" % expert, "--expert", str(expert), "-q"), 0)
+            self.assertEqual(tiny_models.read_model(self.path("one-%d" % expert)), tiny_models.read_model(self.path("out", "expert-%d" % expert)))
+            self.assertTrue(os.path.exists(self.path("out", "expert-%d" % expert, "tokenizer.json")))
+        with open(self.path("out", "expert-1", "model-00002-of-00002.safetensors"), "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"x")
+        result = self.run_command("verify", "out")
+        self.assert_ends(result, 8)
+        self.assertIn("expert-1/model-00002-of-00002.safetensors", result.stderr)
+
+    def extract_wants_to_know_which_experts(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        for flags, words in (((), "--expert"), (("--all", "--average"), "--average"), (("--expert", "4"), "experts 0 to 3"),
+                             (("--all", "--weights", "1,2,3,4"), "--weights"), (("--merge", "ties"), "--base N"),
+                             (("--merge", "linear", "--parameter", "weight"), "NAME=VALUE"), (("--merge", "linear", "--parameter", "weight=a"), "NAME=VALUE"),
+                             (("--merge", "linear", "--parameter", "wait=1"), "'wait'"), (("--average", "--weights", "1,2"), "4 experts"),
+                             (("--all", "--gated-shared", "keep"), "--gated-shared")):
+            result = self.run_command("extract", "m", "out", *flags)
+            self.assert_ends(result, 2)
+            self.assertIn(words, result.stderr)
+        self.assertFalse(os.path.exists(self.path("out")))
+
 
 class tokenizing(CliTest):
     """A vocabulary of letters: a is 0, b is 1, "ab" is 2, <s> is 3 and begins sequences."""

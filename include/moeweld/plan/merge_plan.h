@@ -49,6 +49,7 @@ struct SourceView {
     /// Block-scaled FP8 as F32: codes children[0] times scales children[1], one for kScaleBlock rows and columns. Row 0 of the codes is row
     /// `first` of the matrix that the scales belong to.
     kBlockScaled,
+    kZeros,  ///< a leaf without a file: num_elements zeros
   };
   Kind kind = Kind::kBytes;
   DType dtype{};
@@ -106,10 +107,12 @@ struct Operation {
   bool is_banded() const { return block_scaled || kind == Kind::kBlockScales; }
 };
 
-/// Router rows that only tensor data, or all rows together, can tell; filled by the collective prepare stage before the first item.
+/// Router rows, or weights of experts, that only tensor data, or all rows together, can tell; filled by the collective prepare stage before
+/// the first item.
 struct Slot {
   enum class Kind : std::uint8_t {
     kCheapEmbedRouter,  ///< sums of token embeddings
+    kExpertWeights,     ///< how much weight each layer's router rows give its experts
     kHiddenRouter,      ///< what the base's forward pass over the prompts holds in each layer
     kOrthogonalRouter,  ///< random orthonormal rows, other ones in each layer
   };
@@ -128,8 +131,9 @@ struct Slot {
   std::vector<std::uint32_t> layers;  ///< ascending; empty: one group of rows, for all layers
   SourceView embedding;               ///< kCheapEmbedRouter: [vocabulary, hidden]
   Shape embedding_shape;
-  model::Transformer base;       ///< kHiddenRouter
-  std::uint32_t num_shared = 0;  ///< the last of the experts below; the gate's row is the normalised mean of theirs
+  std::vector<SourceView> routers;  ///< kExpertWeights: [experts, hidden] of each of `layers`; the shape is [layers, experts]
+  model::Transformer base;          ///< kHiddenRouter
+  std::uint32_t num_shared = 0;     ///< the last of the experts below; the gate's row is the normalised mean of theirs
   std::vector<std::vector<std::vector<std::int64_t>>> positive_ids;  ///< [expert][prompt][id]
   std::vector<std::vector<std::vector<std::int64_t>>> negative_ids;
 
@@ -181,6 +185,9 @@ struct PlannedOutputFile {
   std::string name;    ///< model-00001-of-00003.safetensors
   std::string header;  ///< everything before the data
   std::uint64_t size_bytes = 0;
+  std::vector<std::string> copies;  ///< other files of the same bytes, written along with it: what models of several outputs share
+
+  std::uint64_t num_places() const { return 1 + copies.size(); }
 };
 
 /// Every other file of the output directory, or of the base that is not carried over.
@@ -208,6 +215,9 @@ struct MergePlan {
   std::uint64_t seed = 0;
   std::vector<PlannedModel> models;
   std::vector<PlannedInputFile> input_files;
+  /// One read feeds several models (extract --all): each a directory below OUT with a manifest, index and auxiliary files of its own. The
+  /// names of output files begin with "<directory>/" then. Empty: OUT itself is the model.
+  std::vector<std::string> outputs;
   std::vector<PlannedOutputFile> output_files;
   std::vector<PlannedTensor> tensors;  ///< in (file, begin) order
   std::vector<Operation> operations;   ///< in (file, begin) order of their bytes; together they cover every tensor exactly once
@@ -218,12 +228,14 @@ struct MergePlan {
   std::vector<AuxiliaryFile> auxiliary_files;  ///< config.json, tokenizer files, …; index, manifest and README are the writer's
   std::vector<DroppedTensor> dropped;
   std::vector<std::string> composition;  ///< assemblies: what comes from which model, a line each
+  std::vector<std::string> about;        ///< paragraphs of the model card: what this model is and is not
   std::vector<std::string> notes;
   std::vector<std::string> warnings;
   std::vector<std::string> base_models;  ///< for the model card
 
-  std::uint64_t output_bytes() const;  ///< of all output files
+  std::uint64_t output_bytes() const;  ///< of all output files, copies too
   std::uint64_t input_bytes() const;   ///< of all sources, each read once
+  std::uint64_t num_files() const;     ///< of tensors, copies too
 };
 
 /// First byte of an operation's result in its output file, and its length.

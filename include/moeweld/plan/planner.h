@@ -43,8 +43,4 @@ class ModelSource {
 /// Plans a merge or an assembly. Throws Error with every problem found.
 MergePlan make_plan(const config::ConfigFile& config, ModelSource& models, const PlanOptions& options);
 
-/// Plans `moeweld extract MODEL OUT --expert N`: expert N (one index, or one per layer) of a Mixtral becomes the FFN of a Mistral.
-MergePlan make_extraction_plan(const config::ModelReference& model, const std::vector<int>& experts, ModelSource& models,
-                               const PlanOptions& options);
-
 }  // namespace moeweld::plan

@@ -18,9 +18,9 @@ struct VerifyReport {
   double seconds = 0;
 };
 
-/// Divides the files' chunks over the ranks. Every file of the manifest must be there with its size and digest; headers and index must
-/// agree; no safetensors file may be there that the manifest does not name. Collective. Throws Error(kVerifyFailed) listing every file that
-/// differs, kInvalidInput when there is no manifest.
+/// Divides the files' chunks over the ranks. A directory of several models (extract --all) is all of them. Every file of the manifest must
+/// be there with its size and digest; headers and index must agree; no safetensors file may be there that the manifest does not name.
+/// Collective. Throws Error(kVerifyFailed) listing every file that differs, kInvalidInput when there is no manifest.
 VerifyReport verify(Peers& peers, Storage& storage, const std::string& directory, int threads,
                     const std::function<void(std::uint64_t)>& progress);
 

@@ -11,5 +11,6 @@ MethodRow slerp_row();
 MethodRow task_arithmetic_row();
 MethodRow ties_row();
 MethodRow expert_variation_row();
+MethodRow router_weighted_row();
 
 }  // namespace moeweld::merge

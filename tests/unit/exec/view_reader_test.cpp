@@ -103,6 +103,15 @@ TEST_F(ViewReaderTest, JoinsColumns) {
                 [](auto row, auto column) { return column < 10 ? left(row, column) : right(row, column - 10); });
 }
 
+TEST_F(ViewReaderTest, PadsWithZeros) {
+  const auto zeros = [](std::uint64_t rows, std::uint64_t columns) { return node(SourceView::Kind::kZeros, {}, rows, columns); };
+  expect_matrix(node(SourceView::Kind::kColumns, {left_, zeros(6, 3)}, 6, 13),
+                [](auto row, auto column) { return column < 10 ? left(row, column) : 0; });
+  expect_matrix(node(SourceView::Kind::kRows, {left_, zeros(2, 10)}, 8, 10),
+                [](auto row, auto column) { return row < 6 ? left(row, column) : 0; });
+  EXPECT_EQ(plan::read_bytes(zeros(6, 3)), 0U);
+}
+
 TEST_F(ViewReaderTest, SlicesColumnsAndRows) {
   const SourceView columns = node(SourceView::Kind::kColumnSlice, {left_}, 6, 4, 3);
   expect_matrix(columns, [](auto row, auto column) { return left(row, column + 3); });

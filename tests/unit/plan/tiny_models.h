@@ -14,6 +14,7 @@
 #include "moeweld/config/merge_config.h"
 #include "moeweld/formats/safetensors.h"
 #include "moeweld/merge/method.h"
+#include "moeweld/plan/extraction.h"
 #include "moeweld/plan/merge_plan.h"
 #include "moeweld/plan/planner.h"
 #include "unit/temporary_directory.h"
@@ -141,10 +142,13 @@ class Workshop {
     return make_plan(config::parse_config(at_home(yaml), "merge.yml", method_infos(), {}), models, options);
   }
   MergePlan extraction(const std::string& name, const std::vector<int>& experts, const PlanOptions& options = {}) const {
+    return extraction(name, Extraction{.what = Extraction::What::kExpert, .experts = experts}, options);
+  }
+  MergePlan extraction(const std::string& name, const Extraction& extraction, const PlanOptions& options = {}) const {
     ModelSource models(*storage_, {});
     config::ModelReference reference;
     reference.path = path(name);
-    return make_extraction_plan(reference, experts, models, options);
+    return make_extraction_plan(reference, extraction, models, options);
   }
 
  private:
