@@ -34,6 +34,8 @@ const char* verb(Command command) {
       return "tokenize";
     case Command::kMethods:
       return "list methods";
+    case Command::kStatus:
+      return "say the status";
     case Command::kCheck:
       return "check";
     case Command::kDiff:
@@ -90,6 +92,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return first ? run_tokenize(storage, options) : 0;
     case Command::kMethods:
       return first ? run_methods() : 0;
+    case Command::kStatus:
+      return first ? run_status(storage, options) : 0;
   }
   return 1;
 }

@@ -27,7 +27,7 @@ Examples:
 
 Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
 7 OUT exists, 8 verification failed, 9 a rank failed, 10 check: logits that are not finite,
-11 diff: the models differ, 75 interrupted: run again.)";
+11 diff: the models differ, 75 interrupted: continue with --resume.)";
 
 /// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
 const std::map<std::string, bool> kWithoutEffect = {{"cuda", false},
@@ -64,6 +64,7 @@ class Parser {
     add_tokenize();
     add_diff();
     add_similarity();
+    add_status();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
 
@@ -196,6 +197,13 @@ class Parser {
     CLI::App& command = add("verify", "Read every byte of a result and compare with its manifest and index", Command::kVerify);
     command.add_option("DIR", options_.input, "Directory that moeweld wrote")->required();
     add_common_flags(command);
+  }
+  void add_status() {
+    CLI::App& command =
+        add("status", "Say whether OUT is complete, being written, or can be continued (exit code 0, 7, 75; 3: nothing is there)",
+            Command::kStatus);
+    command.add_option("OUT", options_.input, "Directory of a result")->required();
+    command.add_flag("--json", options_.json, "As JSON");
   }
   void add_inspect() {
     CLI::App& command = add("inspect", "Say what a model directory holds", Command::kInspect);

@@ -7,9 +7,11 @@
 #include "app/interruption.h"
 #include "app/layer_progress.h"
 #include "app/progress.h"
+#include "moeweld/exec/status.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/plan/plan_report.h"
 #include "moeweld/plan/schedule.h"
+#include "moeweld/storage/job_lock.h"
 
 namespace moeweld::app {
 
@@ -30,6 +32,19 @@ void agree_on_plan(Peers& peers, const plan::MergePlan& plan) {
     break;
   }
   agree(peers, problems);
+}
+
+/// On rank 0; nothing elsewhere. Collective; throws the same Error on every rank.
+std::unique_ptr<JobLock> take_lock(Peers& peers, Storage& storage, const std::string& output) {
+  std::unique_ptr<JobLock> lock;
+  agree_on(peers, [&] {
+    if (peers.rank() != 0) return;
+    const std::string path = exec::lock_path(output);
+    if (const std::size_t slash = path.find_last_of('/'); slash != std::string::npos && slash != 0)
+      storage.make_directories(path.substr(0, slash));
+    lock = std::make_unique<JobLock>(path);
+  });
+  return lock;
 }
 
 }  // namespace
@@ -100,6 +115,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   }
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
   exec::preflight(peers, storage, plan, options.output, run);
+  const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);
   const bool speaks = peers.rank() == 0 && !options.quiet;
   if (speaks && !options.log_json) {
     fmt::print("{}", plan::plan_text(plan, schedule, exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads), false));
@@ -114,6 +130,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   const exec::MergeReport report =
       exec::execute(peers, storage, plan, schedule, options.output, run, [&](std::span<const exec::Progress> ranks) {
         stop_if_interrupted();
+        if (lock) lock->check();
         layers.finish();
         printer.update(ranks);
       });

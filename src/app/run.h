@@ -25,6 +25,8 @@ int run_reduce(Peers& peers, Storage& storage, const Options& options);
 int run_tokenize(Storage& storage, const Options& options);
 int run_methods();
 int run_similarity(Peers& peers, Storage& storage, const Options& options);
+/// 0 complete, 75 to be continued, 7 a job is writing it, 3 nothing is there.
+int run_status(Storage& storage, const Options& options);
 int run_diff(Peers& peers, Storage& storage, const Options& options);
 int run_check(Peers& peers, Storage& storage, const Options& options);
 

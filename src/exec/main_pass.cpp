@@ -32,7 +32,7 @@ class MainPass {
         writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows, pipeline.keeping()) {}
 
   std::vector<RunDigests> run() {
-    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative);
+    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative, pipeline_.options.in_one_thread);
     for (std::size_t i = 0; i < units_.size(); ++i) {
       const auto start = Clock::now();
       residents_.push_back({reader.take(), 0});
@@ -262,7 +262,7 @@ class MainPass {
     const std::size_t element_size = size_bytes(operation.task.output_dtype);
     const plan::Destination place = plan::destination(plan_, operation);
     const std::vector<Unit> units = cut_blocks(plan_, index, 0, merge::num_blocks(operation.task.elements()), pipeline_.sizes.slot_bytes);
-    UnitReader reader(plan_, units, pipeline_.files, pipeline_.slots, pipeline_.no_speculation);
+    UnitReader reader(plan_, units, pipeline_.files, pipeline_.slots, pipeline_.no_speculation, pipeline_.options.in_one_thread);
     for (std::size_t unit = 0; unit < units.size(); ++unit) {
       LoadedUnit loaded = reader.take();
       pipeline_.report.read_bytes += loaded.read_bytes;
@@ -366,6 +366,7 @@ void RankPipeline::remember(std::span<const std::uint32_t> operations) {
 Keeping RankPipeline::keeping() const {
   Keeping keep;
   keep.interval = std::chrono::duration_cast<std::chrono::steady_clock::duration>(options.journal_interval);
+  keep.in_one_thread = options.in_one_thread;
   if (journal != nullptr)
     keep.finished = [target = journal](std::vector<RunDigests> runs) { target->append(FinishedRuns{std::move(runs)}); };
   return keep;

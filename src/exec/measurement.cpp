@@ -16,7 +16,7 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
   const plan::Operation& operation = pipeline.plan.operations[index];
   merge::PhasePartial partial;
   const std::vector<Unit> units = cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes);
-  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots, pipeline.no_speculation);
+  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots, pipeline.no_speculation, pipeline.options.in_one_thread);
   for (const Unit& unit : units) {
     LoadedUnit loaded = reader.take();
     pipeline.report.read_bytes += loaded.read_bytes;

@@ -6,7 +6,9 @@
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/execute.h"
+#include "moeweld/exec/status.h"
 #include "moeweld/infer/forward.h"
+#include "moeweld/storage/job_lock.h"
 
 namespace moeweld::exec {
 
@@ -30,11 +32,13 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
     problems.add(Problem{ErrorCode::kOutputExists, "exists already. Choose another name, or replace it with --force.", output});
   }
   const std::string partial = partial_directory(output);
-  if (storage.exists(partial) && !options.force && !options.resume) {
+  if (const auto lock = look_at_lock(lock_path(output)); lock && !lock->is_dead) {
+    problems.add(Problem{ErrorCode::kOutputExists,
+                         "another job is writing it: " + lock->describe() + ". Wait for it, end it, or choose another name.", partial});
+  } else if (storage.exists(partial) && !options.force && !options.resume) {
     problems.add(
         Problem{ErrorCode::kOutputExists,
-                "exists: another job is writing it, or one was ended while it did. If none is running, continue it with --resume, or "
-                "remove it or use --force to begin again.",
+                "exists: another job was ended while it wrote it. Continue it with --resume, or remove it or use --force to begin again.",
                 partial});
   }
   const std::string parent = existing_ancestor(storage, parent_of(output));

@@ -26,8 +26,9 @@ struct Range {
 }  // namespace
 
 UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
-                       const std::set<std::uint32_t>& speculative)
-    : plan_(plan), units_(units), files_(files), slots_(slots), speculative_(speculative) {
+                       const std::set<std::uint32_t>& speculative, bool in_one_thread)
+    : plan_(plan), units_(units), files_(files), slots_(slots), speculative_(speculative), in_one_thread_(in_one_thread) {
+  if (in_one_thread_) return;
   for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) {
     threads_.emplace_back([this, i] {
       trace::name_thread("reader " + std::to_string(i));
@@ -49,6 +50,12 @@ UnitReader::~UnitReader() {
 }
 
 LoadedUnit UnitReader::take() {
+  if (in_one_thread_) {
+    ViewReader views(files_);
+    LoadedUnit unit = load(units_[num_taken_], views, slots_.acquire());
+    ++num_taken_;
+    return unit;
+  }
   const trace::Span span(trace::Kind::kWait, "wait for input");
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return ready_.contains(num_taken_) || failure_; });

@@ -50,9 +50,9 @@ class UnitReader {
  public:
   /// `units`, `plan`, `files` and `slots` outlive the reader. It reads on while the slots of units that are not taken yet, loaded or being
   /// loaded, are few enough to stay in the processor's cache, or, where a tensor is held, enough to keep the disk busy while it is applied.
-  /// Units that begin an operation of `speculative` bring its sample.
+  /// With `in_one_thread` a unit is read when it is taken. Units that begin an operation of `speculative` bring its sample.
   UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
-             const std::set<std::uint32_t>& speculative);
+             const std::set<std::uint32_t>& speculative, bool in_one_thread);
   ~UnitReader();
   UnitReader(const UnitReader&) = delete;
   UnitReader& operator=(const UnitReader&) = delete;
@@ -76,6 +76,7 @@ class UnitReader {
   InputFiles& files_;
   BufferPool& slots_;
   const std::set<std::uint32_t>& speculative_;
+  const bool in_one_thread_;
   std::mutex turn_mutex_;  // slots are handed out in the order of the units: else a later one could take an earlier one's last slot
   std::mutex mutex_;
   std::condition_variable changed_;

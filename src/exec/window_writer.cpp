@@ -27,6 +27,7 @@ WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::s
   }
   if (runs_.empty()) return;
   position_ = runs_.front().begin;
+  if (keep_.in_one_thread) return;
   for (int i = 0; i < kWriterThreads; ++i) {
     threads_.emplace_back([this, i] {
       trace::name_thread("writer " + std::to_string(i));
@@ -44,6 +45,11 @@ WindowWriter::~WindowWriter() {
   changed_.notify_all();
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
+  }
+  if (own_.runs.empty() || failure_) return;
+  try {
+    sync(own_);
+  } catch (...) {  // then a restart does it again
   }
 }
 
@@ -82,6 +88,7 @@ void WindowWriter::submit() {
     pending_.push_back(std::move(window));
   }
   changed_.notify_all();
+  drain();
 }
 
 void WindowWriter::hold() { holds_ = true; }
@@ -107,6 +114,21 @@ void WindowWriter::release() {
   }
   held_.clear();
   changed_.notify_all();
+  drain();
+}
+
+void WindowWriter::drain() {
+  if (!keep_.in_one_thread) return;
+  try {
+    while (!pending_.empty()) {
+      Window window = std::move(pending_.front());
+      pending_.pop_front();
+      handle(std::move(window), own_);
+    }
+  } catch (...) {
+    failure_ = std::current_exception();
+    throw;
+  }
 }
 
 void WindowWriter::finish() {
@@ -121,6 +143,7 @@ void WindowWriter::finish() {
   for (std::thread& thread : threads_) thread.join();
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (failure_) std::rethrow_exception(failure_);
+  if (!own_.runs.empty()) sync(own_);
   if (!complete) throw Error(ErrorCode::kInternal, "a rank ended before it had written its share");
 }
 
@@ -135,16 +158,10 @@ void WindowWriter::run() {
     while (true) {
       std::optional<Window> window = next_window(unsynced);
       if (window) {
-        write(*window, unsynced);
-        {
-          const std::lock_guard lock(mutex_);
-          written_bytes_ += window->size * plan_.output_files[runs_[window->run].file].num_places();
-        }
-        windows_.release(std::move(window->buffer));
+        handle(std::move(*window), unsynced);
+        continue;
       }
-      const bool is_due = !window || (keep_.finished && Clock::now() - unsynced.since >= keep_.interval);
-      if (is_due && !unsynced.runs.empty()) sync(unsynced);
-      if (window) continue;
+      if (!unsynced.runs.empty()) sync(unsynced);
       const std::lock_guard lock(mutex_);
       if (abandoned_ || (stop_ && pending_.empty())) break;
     }
@@ -154,6 +171,16 @@ void WindowWriter::run() {
     // Whoever waits for a window would wait for ever.
     windows_.close();
   }
+}
+
+void WindowWriter::handle(Window window, Unsynced& unsynced) {
+  write(window, unsynced);
+  {
+    const std::lock_guard lock(mutex_);
+    written_bytes_ += window.size * plan_.output_files[runs_[window.run].file].num_places();
+  }
+  windows_.release(std::move(window.buffer));
+  if (keep_.finished && Clock::now() - unsynced.since >= keep_.interval) sync(unsynced);
 }
 
 std::optional<WindowWriter::Window> WindowWriter::next_window(const Unsynced& unsynced) {

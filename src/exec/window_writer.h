@@ -40,6 +40,7 @@ void serialize(Archive& archive, RunDigests& run) {
 struct Keeping {
   std::function<void(std::vector<RunDigests>)> finished;
   std::chrono::steady_clock::duration interval{};
+  bool in_one_thread = false;  ///< everything happens in the thread that calls
 };
 
 /// The output stream of one rank: its runs, one after the other, filled strictly in order.
@@ -94,6 +95,10 @@ class WindowWriter {
   };
   void submit();
   void run();
+  /// Writes one window and gives it back; syncs when it is time to.
+  void handle(Window window, Unsynced& unsynced);
+  /// In one thread: writes what is pending.
+  void drain();
   /// Whether there was a window; without one, waits until the interval of `unsynced` has passed.
   std::optional<Window> next_window(const Unsynced& unsynced);
   void write(const Window& window, Unsynced& unsynced);
@@ -125,6 +130,7 @@ class WindowWriter {
   double journal_seconds_ = 0;
   std::vector<RunDigests> digests_;  // sized at the start; every window fills its own entries
   std::vector<std::thread> threads_;
+  Unsynced own_;  // where there are no threads
 };
 
 }  // namespace moeweld::exec

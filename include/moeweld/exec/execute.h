@@ -24,9 +24,10 @@ struct ExecuteOptions {
   bool force = false;   ///< replace an existing OUT
   bool resume = false;  ///< continue what OUT.partial holds, if it holds anything; `force` then is about OUT alone
   std::chrono::duration<double> journal_interval{5};  ///< what has been written longer ago is on stable storage and in the journal
-  bool check_finite = false;                          ///< NaN or infinity in an input is an error
-  std::uint64_t baseline_resident_bytes = 0;          ///< resident set after MPI_Init, not counted as moeweld's own
-  bool write_model_card = true;                       ///< README.md
+  bool in_one_thread = false;                 ///< reads and writes where it computes: for simulations, whose steps must have an order
+  bool check_finite = false;                  ///< NaN or infinity in an input is an error
+  std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
+  bool write_model_card = true;               ///< README.md
   /// Router rows from a forward pass: before each layer of each pass over the base's weights, on every rank; may throw to end the merge.
   std::function<void(std::size_t step, std::size_t num_steps)> on_layer;
   std::string version;       ///< for the manifest
