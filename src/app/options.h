@@ -12,7 +12,20 @@
 
 namespace moeweld::app {
 
-enum class Command : std::uint8_t { kMerge, kPlan, kVerify, kInspect, kExtract, kReduce, kMethods, kCheck, kStatus, kTokenize, kDiff, kSimilarity };
+enum class Command : std::uint8_t {
+  kMerge,
+  kPlan,
+  kVerify,
+  kInspect,
+  kExtract,
+  kReduce,
+  kMethods,
+  kCheck,
+  kStatus,
+  kTokenize,
+  kDiff,
+  kSimilarity
+};
 
 struct Options {
   Command command = Command::kMerge;

@@ -376,35 +376,6 @@ class merging(CliTest):
         self.assertFalse(os.path.exists(self.path("out.lock")))
         return while_running, second, stderr
 
-    def interrupted_merge_continues_to_the_same_bytes(self):
-        _, _, stderr = self.begin_and_interrupt(signal.SIGUSR1)
-        self.assertIn("SIGUSR1", stderr)
-        self.assertIn("--resume", stderr)
-        status = self.run_command("status", "out", "--json")
-        self.assert_ends(status, 75)
-        status = json.loads(status.stdout)
-        self.assertEqual(status["state"], "resumable")
-        self.assertGreater(status["finished_bytes"], 0)
-        self.assertLess(status["finished_bytes"], status["total_bytes"])
-        self.assert_ends(self.run_command("merge", "ties.yml", "out"), 7)
-        self.assert_ends(self.run_command("merge", "ties.yml", "out", "--resume", "--random-seed", "3"), 3)
-        resumed = self.run_ranks(2, "merge", "ties.yml", "out", "--resume", "--log-format", "json")
-        self.assert_ends(resumed, 0)
-        summary = [json.loads(line) for line in resumed.stdout.splitlines() if '"summary"' in line][0]
-        self.assertGreaterEqual(summary["resumed_bytes"], status["finished_bytes"])
-        self.assertEqual(summary["resumed_bytes"] + summary["written_bytes"], status["total_bytes"])
-        self.assert_ends(self.run_command("verify", "out"), 0)
-        self.assert_ends(self.run_command("merge", "ties.yml", "whole"), 0)
-        resumed, whole = tree(self.path("out")), tree(self.path("whole"))
-        del resumed["moeweld_manifest.json"], whole["moeweld_manifest.json"]
-        self.assertEqual(sorted(resumed), sorted(whole))
-        for name in resumed:
-            self.assertTrue(resumed[name] == whole[name], name)
-        self.assert_ends(self.run_command("status", "out"), 0)
-        again = self.run_command("merge", "ties.yml", "out", "--resume")
-        self.assert_ends(again, 0)
-        self.assertIn("complete", again.stdout)
-
     def second_job_on_one_output_is_refused(self):
         status, second, _ = self.begin_and_interrupt(signal.SIGTERM)
         if status is None or second is None:

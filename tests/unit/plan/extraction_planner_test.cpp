@@ -289,7 +289,7 @@ TEST(QwenExtraction, DropsAGatedSharedExpertOnlyWhenTold) {
                  {"decoder_sparse_step", 1}});
   workshop.write("qwen", tensors, config);
   expect_error([&] { workshop.extraction("qwen", {1}); }, ErrorCode::kUnsupported, {"gated shared expert", "--gated-shared drop"});
-  const MergePlan plan = workshop.extraction("qwen", {.experts = {1}, .drop_gated_shared = true});
+  const MergePlan plan = workshop.extraction("qwen", Extraction{.experts = {1}, .drop_gated_shared = true});
   EXPECT_EQ(output_config_of(plan)["intermediate_size"], 6);
   EXPECT_EQ(source_names(plan, "model.layers.0.mlp.up_proj.weight").front(), "qwen:model.layers.0.mlp.experts.1.up_proj.weight");
   std::size_t num_shared = 0;
