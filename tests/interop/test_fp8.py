@@ -48,7 +48,7 @@ def quantise_model(source: Path, target: Path, announce=True, fuse=False):
     result = {}
     for name, value in load_file(source / "model.safetensors").items():
         if not is_projection(name):
-            result[name] = value
+            result[name] = value.float() if name.endswith("correction_bias") else value
             continue
         result[name], result[name + "_scale_inv"] = quantised(value)
     save_file(result, target / "model.safetensors", metadata={"format": "pt"})
@@ -167,9 +167,13 @@ def written_by_definition(directory, expected, quantised_names, kept):
         assert torch.equal(ours[name + "_scale_inv"], scales), name
         assert torch.equal(ours[name].view(torch.uint8), codes.view(torch.uint8)), name
         # Half a unit in the last place of the code, times the scale.
-        error = (value.double() - dequantised(ours[name], ours[name + "_scale_inv"]).double()).abs()
-        unit = torch.exp2(torch.floor(torch.log2(codes.float().abs().clamp(min=2.0**-6))) - 3)
-        assert (error <= dequantised(unit.double(), scales.double()).double() / 2 * (1 + 1e-6)).all(), name
+        magnitude = codes.float().abs()
+        unit = torch.exp2(torch.floor(torch.log2(magnitude.clamp(min=2.0**-6))) - 3).double()
+        rows, columns = codes.shape
+        factor = scales.double().repeat_interleave(128, 0)[:rows].repeat_interleave(128, 1)[:, :columns]
+        error = (value.double() - codes.double() * factor).abs()
+        # The value and the quotient are rounded to float32.
+        assert (error <= (unit / 2 + magnitude * 2.0**-22) * factor).all(), name
 
 
 def test_fp8_is_requantised(models, tmp_path):
@@ -221,7 +225,7 @@ def test_the_same_bytes_on_any_number_of_ranks(tmp_path, method):
         config["models"] = [{"model": str(one)}, {"model": str(two)}] if method == "slerp" else config["models"][1:]
     config = yaml.dump(config)
     alone = merge(tmp_path, config, name="alone")
-    for ranks, limit in ((2, "2GB"), (3, "128MB")):
+    for ranks, limit in ((2, "2GB"), (3, "160MB")):
         other = merge(tmp_path, config, "--memory-limit", limit, ranks=ranks, name=f"on{ranks}")
         assert (other / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes(), ranks
     if method == "linear":
@@ -248,7 +252,7 @@ def test_fp8_needs_to_be_told_what_to_quantise(tmp_path):
     two = large_model(tmp_path / "two", 2, False)
     (tmp_path / "merge.yml").write_text(config_of("passthrough", two, out_dtype="fp8_block"))
     result = run("merge", tmp_path / "merge.yml", tmp_path / "out", ok=False)
-    assert result.returncode != 0 and "no model holds block-scaled FP8" in result.stderr
+    assert result.returncode != 0 and "no model holds block-scaled FP8" in " ".join(result.stderr.split())
 
 
 def test_the_forward_pass_reads_fp8(tmp_path):
