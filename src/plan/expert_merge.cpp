@@ -6,6 +6,7 @@
 
 #include "moeweld/base/random.h"
 #include "moeweld/base/text.h"
+#include "plan/source_views.h"
 
 namespace moeweld::plan {
 
@@ -113,10 +114,10 @@ void ExpertMerge::fill(std::uint64_t seed, Operation& operation, ProblemList& pr
   task.tensor_key = stream_id(operation.name);
   task.seed = seed;
   task.inputs.clear();
-  task.output_dtype = operation.sources.front().dtype;
+  task.output_dtype = usual_dtype(operation.sources.front());
   for (std::size_t expert = 0; expert < num_experts_; ++expert) {
     const DType dtype = operation.sources[expert].dtype;
-    task.output_dtype = promote(task.output_dtype, dtype);
+    task.output_dtype = promote(task.output_dtype, usual_dtype(operation.sources[expert]));
     task.inputs.push_back({dtype, of_experts_[expert]});
   }
   if (method_->check == nullptr || !problems.empty()) return;  // the same for all matrices

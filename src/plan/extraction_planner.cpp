@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <optional>
 
 #include "moeweld/base/text.h"
@@ -11,6 +10,7 @@
 #include "plan/auxiliary_files.h"
 #include "plan/expert_layout.h"
 #include "plan/expert_merge.h"
+#include "plan/expert_operations.h"
 #include "plan/input_models.h"
 #include "plan/several_outputs.h"
 #include "plan/source_views.h"
@@ -160,13 +160,9 @@ class ExtractionPlanner {
   }
 
   static Operation copy_of(std::string name, SourceView view, Shape shape) {
-    Operation operation;
-    operation.kind = Operation::Kind::kCopy;
-    operation.name = std::move(name);
+    const DType dtype = usual_dtype(view);
+    Operation operation = copy_view(std::move(name), std::move(view), dtype);
     operation.task.shape = std::move(shape);
-    operation.task.output_dtype = view.dtype;
-    operation.task.inputs = {{view.dtype, {std::numeric_limits<double>::quiet_NaN()}}};
-    operation.sources = {std::move(view)};
     return operation;
   }
   static Operation copy_of(std::string name, SourceView matrix) {
@@ -206,9 +202,9 @@ class ExtractionPlanner {
     operation.method = static_cast<std::uint32_t>(merge::find_method("router_weighted") - merge::method_table().data());
     operation.slot = 0;
     operation.fill.first_index = (slot.layers.size() - 1) * experts;
-    operation.task.output_dtype = operation.sources.front().dtype;
+    operation.task.output_dtype = usual_dtype(operation.sources.front());
     for (const SourceView& view : operation.sources) {
-      operation.task.output_dtype = promote(operation.task.output_dtype, view.dtype);
+      operation.task.output_dtype = promote(operation.task.output_dtype, usual_dtype(view));
       operation.task.inputs.push_back({view.dtype, {}});
     }
   }

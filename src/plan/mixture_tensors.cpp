@@ -98,9 +98,9 @@ void check_routing(const InputModel& mixture, std::uint32_t num_experts, std::ui
 }
 
 DType kept_dtype(const CatalogEntry& entry, std::optional<DType> wanted) {
-  if (!is_arithmetic(entry.dtype)) return entry.dtype;
+  if (!is_arithmetic(entry.usual_dtype())) return entry.dtype;
   if (entry.keep_f32) return DType::kF32;
-  return wanted.value_or(entry.dtype);
+  return wanted.value_or(entry.usual_dtype());
 }
 
 Operation copy_rows(const std::string& name, const InputModel& input, const CatalogEntry& entry, std::uint64_t first, std::uint64_t count,

@@ -1,6 +1,7 @@
 #include "plan/source_views.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace moeweld::plan {
 
@@ -44,6 +45,17 @@ SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry) {
                       .columns = entry.scale->shape.back(),
                       .children = {}}};
   return scaled;
+}
+
+DType usual_dtype(const SourceView& view) {
+  if (view.kind == Kind::kBlockScaled) return DType::kBF16;
+  std::optional<DType> result;
+  for (const SourceView& child : view.children) {
+    if (child.kind == Kind::kZeros) continue;
+    const DType dtype = usual_dtype(child);
+    result = !result || *result == dtype ? dtype : promote(*result, dtype);
+  }
+  return result.value_or(view.dtype);
 }
 
 std::uint64_t rows_of(const SourceView& view) { return view.columns == 0 ? 0 : view.num_elements / view.columns; }

@@ -13,6 +13,9 @@ namespace moeweld::plan {
 /// One logical matrix of an input: its bytes, or, of block-scaled FP8, its values as F32.
 SourceView bytes_of(const InputModel& input, const model::CatalogEntry& entry);
 
+/// The type in which a view's values are written where nothing else is asked for: BF16 for block-scaled FP8, else its own.
+DType usual_dtype(const SourceView& view);
+
 std::uint64_t rows_of(const SourceView& view);
 
 /// Nothing but zeros: [rows, columns].

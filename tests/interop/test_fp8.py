@@ -267,3 +267,28 @@ def test_the_forward_pass_reads_fp8(tmp_path):
     assert answers[0]["finite"] and answers[0]["last_logits"]
     for answer in answers[1:]:
         assert answer["last_logits"] == answers[0]["last_logits"] and answer["log_likelihood"] == answers[0]["log_likelihood"]
+
+
+def test_mixtures_of_fp8_are_taken_apart_and_reduced(tmp_path):
+    source = make_mixture(tmp_path, "qwen3_moe", 3, hidden_size=192, moe_intermediate_size=160, intermediate_size=160)
+    fp8 = quantise_model(source, tmp_path / "fp8")
+    full = values(fp8)
+    run("extract", fp8, tmp_path / "one", "--expert", "1")
+    one = tensors(tmp_path / "one")
+    assert "model.layers.1.mlp.down_proj.weight" in one
+    for name, value in one.items():
+        expected = full[name] if name in full else full[name.replace(".mlp.", ".mlp.experts.1.")]
+        assert value.dtype == torch.bfloat16 and torch.equal(value, expected.to(torch.bfloat16)), name
+    run("extract", fp8, tmp_path / "mean", "--average")
+    for name, value in tensors(tmp_path / "mean").items():
+        assert value.dtype == torch.bfloat16, name
+        if name not in full:
+            mean = sum(full[name.replace(".mlp.", f".mlp.experts.{e}.")].double() for e in range(4)) / 4
+            assert torch.allclose(value.double(), mean, rtol=2**-8, atol=1e-9), name
+    run("reduce", fp8, tmp_path / "two", "--experts", "2", "--by", "prune")
+    two = tensors(tmp_path / "two")
+    assert not any(name.endswith("_scale_inv") for name in two) and all(value.dtype == torch.bfloat16 for value in two.values())
+    assert torch.equal(two["model.layers.0.self_attn.q_proj.weight"], full["model.layers.0.self_attn.q_proj.weight"].to(torch.bfloat16))
+    for directory in ("one", "mean", "two"):
+        assert "quantization_config" not in json.loads((tmp_path / directory / "config.json").read_text())
+        logits5(tmp_path / directory)
