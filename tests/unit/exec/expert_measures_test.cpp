@@ -80,7 +80,7 @@ TEST(ExpertSimilarities, AreCosinesOfAllWeightsTogether) {
   constexpr std::size_t kElements = std::size_t{3} * 70'001;
   std::vector<float> values(kExperts * kElements);
   for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = static_cast<float>((i * 2654435761U % 1000) / 500.0 - 1.0 + 0.1 * static_cast<double>(i / kElements));
+    values[i] = static_cast<float>(static_cast<double>(i * 2654435761U % 1000) / 500.0 - 1.0 + 0.1 * static_cast<double>(i / kElements));
   const ExpertFile file(values, kExperts);
   plan::ExpertSimilarities first;
   for (const int threads : {1, 3}) {
