@@ -293,7 +293,8 @@ TEST(BlockScales, ThatConfigJsonDoesNotAnnounceAreReadWithANote) {
 
 TEST(BlockScales, OfOtherFormatsAreRefusedByName) {
   EXPECT_THAT(
-      failure(scaled_llama([](std::string&, Shape&) { return true; }, R"("quantization_config": {"quant_method": "fp8", "fmt": "e5m2"},)")),
+      failure(scaled_llama([](std::string&, Shape&) { return true; }, R"("quantization_config": {"quant_method": "fp8", "fmt": "e5m2"},)"),
+              ErrorCode::kUnsupported),
       HasSubstr("'e5m2'"));
 }
 
