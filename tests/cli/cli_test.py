@@ -359,7 +359,7 @@ class merging(CliTest):
         self.assertIn("SIGINT", stderr)
         self.assertFalse(os.path.exists(self.path("out")))
 
-    def begin_and_interrupt(self, signal_number):
+    def _begin_and_interrupt(self, signal_number):
         """A merge into 'out' that has been ended by a signal once some of it was durable."""
         self.models("base", "a", "b", layers=2, hidden=1024, intermediate=4096, vocab=4000, heads=16, kv_heads=4)
         self.write("ties.yml", TIES)
@@ -377,7 +377,7 @@ class merging(CliTest):
         return while_running, second, stderr
 
     def second_job_on_one_output_is_refused(self):
-        status, second, _ = self.begin_and_interrupt(signal.SIGTERM)
+        status, second, _ = self._begin_and_interrupt(signal.SIGTERM)
         if status is None or second is None:
             self.skipTest("the first job ended before the second began")
         self.assert_ends(status, 7)
@@ -504,11 +504,14 @@ class tracing(CliTest):
             kinds = {span["cat"] for (pid, _), row in rows.items() for span in row if pid == rank}
             self.assertLessEqual({"stage", "read", "combine", "write", "wait"}, kinds)
             threads = {names[key] for key in rows if key[0] == rank}
-            self.assertLessEqual({"pipeline", "reader 0", "writer 0"}, threads)
+            self.assertLessEqual({"pipeline", "reader 0"}, threads)
+            self.assertTrue(any(name.startswith("writer ") for name in threads), threads)  # one may have found nothing left to write
         everything = [span for row in rows.values() for span in row]
         self.assertLess(max(span["ts"] + span["dur"] for span in everything), seconds * 1e6)
         written = sum(span.get("args", {}).get("bytes", 0) for span in everything if span["name"] == "write")
-        self.assertEqual(written, sum(len(data) for data in tree(self.path("out")).values()))
+        output = sum(len(data) for data in tree(self.path("out")).values())
+        self.assertGreaterEqual(written, output)
+        self.assertLess(written, output + (64 << 10))  # the journal, which is not kept
         read = sum(span.get("args", {}).get("bytes", 0) for span in everything if span["name"] == "read")
         self.assertGreaterEqual(read, sum(os.path.getsize(self.path(name, "model.safetensors")) for name in ("base", "a", "b")) * 0.9)
 
