@@ -25,7 +25,6 @@ namespace moeweld::plan {
 
 namespace {
 
-using config::GateMode;
 using config::MoeConfig;
 using config::RecipeKind;
 using model::CatalogEntry;
