@@ -11,8 +11,8 @@ namespace {
 
 class Checker {
  public:
-  Checker(const config::ConfigFile& file, const config::MoeConfig& config, const InputModels& inputs, ProblemList& problems)
-      : file_(file), config_(config), inputs_(inputs), problems_(problems) {}
+  Checker(const config::ConfigFile& file, const InputModels& inputs, ProblemList& problems)
+      : file_(file), inputs_(inputs), problems_(problems) {}
 
   void check(const ExpertSource& expert, std::size_t number) {
     expert_ = &expert;
@@ -104,7 +104,6 @@ class Checker {
   }
 
   const config::ConfigFile& file_;
-  const config::MoeConfig& config_;
   const InputModels& inputs_;
   ProblemList& problems_;
   const ExpertSource* expert_ = nullptr;
@@ -115,7 +114,7 @@ class Checker {
 
 void check_added_experts(const config::ConfigFile& file, const config::MoeConfig& config, const InputModels& inputs,
                          std::span<const ExpertSource> experts, const PlanOptions& options, ProblemList& problems, MergePlan& plan) {
-  Checker checker(file, config, inputs, problems);
+  Checker checker(file, inputs, problems);
   for (std::size_t i = 0; i < experts.size(); ++i) checker.check(experts[i], i);
   const InputModel& base = inputs[0];
   const bool from_prompts = config::needs_prompts(config.gate_mode);
