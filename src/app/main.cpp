@@ -51,7 +51,7 @@ bool is_computed_by_all(const Options& options) {
   if (command == Command::kPlan) return options.align;
   if (command == Command::kSimilarity) return true;
   return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kVerify ||
-         command == Command::kCheck;
+         command == Command::kCheck || command == Command::kDiff;
 }
 
 /// The storage that the node's ranks share, and the options with what is left open in them agreed upon.
