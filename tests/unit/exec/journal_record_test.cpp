@@ -100,7 +100,7 @@ TEST(JournalRecord, ZerosAfterTheLastRecordAreNone) {
 }
 
 TEST(JournalRecord, AFileWithoutItsFirstLineHoldsNothing) {
-  for (const std::string text : {"", "moeweld.jour", std::string("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20).c_str()}) {
+  for (const std::string& text : {std::string(), std::string("moeweld.jour"), std::string(20, '\0')}) {
     EXPECT_TRUE(decode_journal(std::as_bytes(std::span(text)), "j").records.empty());
   }
 }
