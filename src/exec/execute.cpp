@@ -16,6 +16,7 @@
 #include "exec/rank_pipeline.h"
 #include "exec/restart.h"
 #include "exec/speculation.h"
+#include "exec/unchanged_inputs.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
@@ -188,6 +189,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     agree_on(peers, [&] {
       if (peers.rank() == 0)
         in_stage("publish", [&] {
+          // What is not what was planned may have been read before it was that, or after.
+          require_unchanged_inputs(storage, plan, "the merge began");
           publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core, &prepared.expert_orders}, output_directory,
                   options);
         });

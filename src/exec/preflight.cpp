@@ -3,6 +3,7 @@
 #include "exec/buffers.h"
 #include "exec/hidden_rows.h"
 #include "exec/publish.h"
+#include "exec/unchanged_inputs.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/execute.h"
@@ -72,20 +73,6 @@ void check_output(Storage& storage, const plan::MergePlan& plan, const std::stri
   }
 }
 
-void check_inputs(Storage& storage, const plan::MergePlan& plan, ProblemList& problems) {
-  for (const plan::PlannedInputFile& file : plan.input_files) {
-    const auto identity = storage.identity(file.path);
-    if (!identity) {
-      problems.add(Problem{ErrorCode::kInvalidInput, "the file was there when the merge was planned and is not any more", file.path});
-    } else if (*identity != file.identity) {
-      problems.add(Problem{ErrorCode::kInvalidInput,
-                           "the file changed since the merge was planned: it had " + std::to_string(file.identity.size_bytes) +
-                               " bytes, now it has " + std::to_string(identity->size_bytes) + ", or it was written to in between",
-                           file.path});
-    }
-  }
-}
-
 /// Router rows from a forward pass need memory of their own, before the merge's buffers are there.
 void check_forward_memory(const plan::MergePlan& plan, const ExecuteOptions& options, int num_ranks, ProblemList& problems) {
   for (const plan::Slot& slot : plan.slots) {
@@ -112,7 +99,7 @@ void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, cons
   // One rank asks the file system; a thousand asking at once would be a problem of its own.
   if (peers.rank() == 0) {
     problems.attempt([&] { check_output(storage, plan, plain_directory(output_directory), options, problems); });
-    problems.attempt([&] { check_inputs(storage, plan, problems); });
+    problems.attempt([&] { require_unchanged_inputs(storage, plan, "the merge was planned"); });
   }
   agree(peers, problems);
 }

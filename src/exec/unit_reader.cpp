@@ -170,7 +170,7 @@ LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer s
     if (end > ranges[first].begin) {
       const std::shared_ptr<InputFile> file = files_.open(ranges[first].file);
       if (end > file->identity().size_bytes)
-        throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file->path());
+        throw Error(ErrorCode::kInvalidInput, "was cut after the merge was planned: it ends before what is read of it", file->path());
       file->read(extent_begin, extent);
       loaded.read_bytes += end - ranges[first].begin;
     }

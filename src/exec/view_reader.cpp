@@ -149,7 +149,7 @@ void ViewReader::for_extents(const SourceView& leaf, std::uint64_t first, std::u
   std::uint64_t position = leaf.begin + first * size_bytes(leaf.dtype);
   const std::uint64_t end = position + count * size_bytes(leaf.dtype);
   if (end > file->identity().size_bytes)
-    throw Error(ErrorCode::kInternal, "a planned source lies beyond the end of its file", file->path());
+    throw Error(ErrorCode::kInvalidInput, "was cut after the merge was planned: it ends before what is read of it", file->path());
   while (position < end) {
     const std::uint64_t extent_begin = round_down(position, kDirectAlignment);
     const std::uint64_t extent_end = std::min(extent_begin + kExtentBytes, round_up(end, kDirectAlignment));
