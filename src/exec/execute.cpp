@@ -185,7 +185,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       std::move(outcome.digests.begin(), outcome.digests.end(), std::back_inserter(digests));
     }
     if (std::string warning = nan_warning(plan, with_nan_codes); !warning.empty()) report.warnings.push_back(std::move(warning));
-    const std::string blas_core = blas_cores.size() == 1 ? *blas_cores.begin() : prepared.blas_core;
+    std::string blas_core = prepared.blas_core;  // of router rows, which an earlier run may have computed
+    if (blas_core.empty() && blas_cores.size() == 1) blas_core = *blas_cores.begin();
     agree_on(peers, [&] {
       if (peers.rank() == 0)
         in_stage("publish", [&] {
