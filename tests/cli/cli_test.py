@@ -365,16 +365,49 @@ class merging(CliTest):
         self.write("ties.yml", TIES)
         process = subprocess.Popen([MOEWELD, "merge", "ties.yml", "out", "--threads", "1", "--memory-limit", "128MiB", "--journal-interval", "0"],
                                    cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        journal = self.path("out.partial/journal/00001-000000")
-        while process.poll() is None and not (os.path.exists(journal) and os.path.getsize(journal) > 100):
-            time.sleep(0.001)
-        while_running = self.run_command("status", "out", "--json") if process.poll() is None else None
-        second = self.run_command("merge", "ties.yml", "out", "--resume") if process.poll() is None else None
+        while_running = None
+        while process.poll() is None:
+            while_running = self.run_command("status", "out", "--json")
+            if json.loads(while_running.stdout)["finished_bytes"] > 0:
+                break
+        # Stopped, it is alive and cannot end; the signal waits for SIGCONT.
+        process.send_signal(signal.SIGSTOP)
+        second = self.run_command("merge", "ties.yml", "out", "--resume")
         process.send_signal(signal_number)
+        process.send_signal(signal.SIGCONT)
         _, stderr = process.communicate(timeout=TIMEOUT_SECONDS)
         self.assertEqual(process.returncode, 75, stderr)
         self.assertFalse(os.path.exists(self.path("out.lock")))
         return while_running, second, stderr
+
+    def interrupted_merge_continues_to_the_same_bytes(self):
+        _, _, stderr = self._begin_and_interrupt(signal.SIGUSR1)
+        self.assertIn("SIGUSR1", stderr)
+        self.assertIn("--resume", stderr)
+        status = self.run_command("status", "out", "--json")
+        self.assert_ends(status, 75)
+        status = json.loads(status.stdout)
+        self.assertEqual(status["state"], "resumable")
+        self.assertGreater(status["finished_bytes"], 0)
+        self.assertLess(status["finished_bytes"], status["total_bytes"])
+        self.assert_ends(self.run_command("merge", "ties.yml", "out"), 7)
+        self.assert_ends(self.run_command("merge", "ties.yml", "out", "--resume", "--random-seed", "3"), 3)
+        resumed = self.run_ranks(2, "merge", "ties.yml", "out", "--resume", "--log-format", "json")
+        self.assert_ends(resumed, 0)
+        summary = [json.loads(line) for line in resumed.stdout.splitlines() if '"summary"' in line][0]
+        self.assertGreaterEqual(summary["resumed_bytes"], status["finished_bytes"])
+        self.assertEqual(summary["resumed_bytes"] + summary["written_bytes"], status["total_bytes"])
+        self.assert_ends(self.run_command("verify", "out"), 0)
+        self.assert_ends(self.run_command("merge", "ties.yml", "whole"), 0)
+        resumed, whole = tree(self.path("out")), tree(self.path("whole"))
+        del resumed["moeweld_manifest.json"], whole["moeweld_manifest.json"]
+        self.assertEqual(sorted(resumed), sorted(whole))
+        for name in resumed:
+            self.assertTrue(resumed[name] == whole[name], name)
+        self.assert_ends(self.run_command("status", "out"), 0)
+        again = self.run_command("merge", "ties.yml", "out", "--resume")
+        self.assert_ends(again, 0)
+        self.assertIn("complete", again.stdout)
 
     def second_job_on_one_output_is_refused(self):
         status, second, _ = self._begin_and_interrupt(signal.SIGTERM)
