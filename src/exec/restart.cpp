@@ -122,7 +122,8 @@ bool was_made_of(Storage& storage, const plan::MergePlan& plan, const std::strin
   if (!storage.exists(path)) return false;
   try {
     return parse_manifest(storage.read_text(path, kLargestManifestBytes), path).plan_digest == to_hex(plan::identity_digest(plan));
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInvalidInput && error.code() != ErrorCode::kUnsupported) throw;
     return false;
   }
 }

@@ -216,7 +216,14 @@ class SimulatedStorage final : public Storage {
     }
     void sync() override {
       storage_.enter("sync", path_);
-      std::erase_if(file_->unsynced, [this](const Write& write) { return write.handle == this; });
+      std::vector<Write> others;
+      for (Write& write : file_->unsynced) {
+        if (write.handle != this) others.push_back(std::move(write));
+      }
+      for (const Write& mine : file_->unsynced) {
+        if (mine.handle == this) forget(mine, others);
+      }
+      file_->unsynced = std::move(others);
       file_->was_synced = true;
     }
     ~Output() override {
@@ -228,6 +235,15 @@ class SimulatedStorage final : public Storage {
     Output& operator=(const Output&) = delete;
 
    private:
+    /// What stood there before is gone for good where `synced` lies over an older write.
+    void forget(const Write& synced, std::vector<Write>& others) const {
+      for (Write& other : others) {
+        const std::uint64_t begin = std::max(other.offset, synced.offset);
+        const std::uint64_t end = std::min(other.offset + other.before.size(), synced.offset + synced.before.size());
+        if (begin < end) std::memcpy(other.before.data() + (begin - other.offset), file_->bytes.data() + begin, end - begin);
+      }
+    }
+
     SimulatedStorage& storage_;
     std::string path_;
     std::shared_ptr<File> file_;
