@@ -152,6 +152,12 @@ class Parser {
         .add_option("--journal-interval", options_.journal_interval_seconds,
                     "Seconds after which written data is made durable and journaled (default 5)")
         ->check(CLI::Range(0.0, 86400.0));
+    command
+        .add_option(
+            "--writer", writer_,
+            "Who writes: posix (every rank its share), mpiio (collective MPI-IO) or gather (one rank per node); the bytes are the same "
+            "(default posix)")
+        ->check(CLI::IsMember({"posix", "mpiio", "gather"}));
     command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
   }
 
@@ -354,6 +360,8 @@ class Parser {
     if (!layout_.empty()) options_.plan.layout = layout_ == "fused" ? config::Layout::kFused : config::Layout::kPerExpert;
     if (io_ == "buffered") options_.io = IoMode::kBuffered;
     if (io_ == "direct") options_.io = IoMode::kDirect;
+    if (writer_ == "mpiio") options_.writer = WriterKind::kMpiIo;
+    if (writer_ == "gather") options_.writer = WriterKind::kGather;
     options_.log_json = log_format_ == "json";
     if (options_.command == Command::kReduce && options_.output.empty() && !options_.dry_run)
       throw Error(ErrorCode::kUsage, "OUT is required, unless with --dry-run\nRun moeweld reduce --help.");
@@ -364,6 +372,7 @@ class Parser {
   Options options_;
   std::string layout_;
   std::string io_;
+  std::string writer_;
   std::string log_format_;
   std::string reduce_by_;
 };

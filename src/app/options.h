@@ -12,6 +12,9 @@
 
 namespace moeweld::app {
 
+/// Who writes the output.
+enum class WriterKind : std::uint8_t { kPosix, kMpiIo, kGather };
+
 enum class Command : std::uint8_t {
   kMerge,
   kPlan,
@@ -65,6 +68,7 @@ struct Options {
   int reads_per_node = 0;  ///< 0: chosen by choose_io_limits
   int writes_per_node = 0;
   IoMode io = IoMode::kAuto;
+  WriterKind writer = WriterKind::kPosix;
   std::string simd_target;
   std::string trace_file;                   ///< empty: none
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here

@@ -7,6 +7,7 @@
 #include "app/interruption.h"
 #include "app/layer_progress.h"
 #include "app/progress.h"
+#include "app/writers.h"
 #include "moeweld/exec/status.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/plan/plan_report.h"
@@ -114,6 +115,8 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     return;
   }
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
+  const std::unique_ptr<exec::OutputWriter> writer = make_output_writer(peers, storage, options);
+  run.writer = writer.get();
   exec::preflight(peers, storage, plan, options.output, run);
   const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);
   const bool speaks = peers.rank() == 0 && !options.quiet;

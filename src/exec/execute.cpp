@@ -18,6 +18,7 @@
 #include "exec/speculation.h"
 #include "exec/unchanged_inputs.h"
 #include "moeweld/base/trace.h"
+#include "moeweld/exec/output_writer.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
 #include "moeweld/plan/alignment.h"
@@ -70,6 +71,21 @@ void finish_quietly(WorldProgress& progress) noexcept {
     progress.finish();
   } catch (...) {  // the first error is the one to report
   }
+}
+
+/// Says to a writer whose ranks wait for each other how this rank's work ended, whichever way it did.
+void telling_writer(OutputWriter* writer, const std::function<void()>& work) {
+  if (writer == nullptr) return work();
+  ProblemList problems;
+  try {
+    work();
+  } catch (const Error& error) {
+    problems.add(error);
+  } catch (const std::exception& error) {
+    problems.add(Problem{ErrorCode::kInternal, std::string("a rank failed unexpectedly: ") + error.what(), "", 0, ""});
+  }
+  writer->finish_writing(problems);
+  problems.throw_if_any();
 }
 
 /// An exchange that every rank ends by finishing the progress, however its own part went.
@@ -134,6 +150,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   Journal journal(storage, journal_directory(partial), begin.attempt, peers.rank());
   WorldProgress world_progress(peers, plan, schedule, progress);
   try {
+    if (options.writer != nullptr) options.writer->open(partial, plan, schedule);
     auto stage = Clock::now();
     PreparedSlots prepared = in_stage("prepare", [&] { return prepare(peers, storage, plan, options, begin, journal); });
     std::optional<plan::MergePlan> ordered;
@@ -149,15 +166,17 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     stage = Clock::now();
     in_stage("measure shared tensors", [&] { measure_shared(peers, schedule, pipeline); });
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
-      const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
-      for (const std::uint32_t index : find_speculative(pipeline.plan, runs, pipeline.sizes)) {
-        if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
-      }
-      in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
-      pipeline.report.measure_seconds = seconds_since(stage);
-      stage = Clock::now();
       RankOutcome outcome;
-      outcome.digests = in_stage("merge", [&] { return run_main_pass(runs, partial, pipeline); });
+      telling_writer(options.writer, [&] {
+        const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
+        for (const std::uint32_t index : find_speculative(pipeline.plan, runs, pipeline.sizes)) {
+          if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
+        }
+        in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
+        pipeline.report.measure_seconds = seconds_since(stage);
+        stage = Clock::now();
+        outcome.digests = in_stage("merge", [&] { return run_main_pass(runs, partial, pipeline); });
+      });
       pipeline.report.merge_seconds = seconds_since(stage);
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
@@ -169,6 +188,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     });
 
     stage = Clock::now();
+    if (options.writer != nullptr) options.writer->close();
     std::vector<RunDigests> digests = std::move(begin.finished);
     std::vector<std::string> simd_targets;
     // Where the bytes depend on it the ranks have agreed by now; elsewhere they may differ, and then none is recorded.
@@ -199,7 +219,10 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     report.publish_seconds = seconds_since(stage);
   } catch (const Error& error) {
     // The same Error on every rank, so that all come to finish, unless the transport broke.
-    if (error.code() != ErrorCode::kPeerFailed) finish_quietly(world_progress);
+    if (error.code() != ErrorCode::kPeerFailed) {
+      finish_quietly(world_progress);
+      if (options.writer != nullptr) options.writer->abandon();
+    }
     if (!can_be_resumed(error)) remove_partial_quietly(peers, storage, partial);
     throw;
   }

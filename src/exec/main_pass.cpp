@@ -29,7 +29,8 @@ class MainPass {
         pipeline_(pipeline),
         plan_(pipeline.plan),
         units_(cut_units(plan_, runs, pipeline.sizes.slot_bytes)),
-        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows, pipeline.keeping()) {}
+        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows, pipeline.keeping(),
+                pipeline.options.writer) {}
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative, pipeline_.options.in_one_thread);

@@ -20,14 +20,21 @@ constexpr std::size_t kMostOpenFiles = 128;
 }  // namespace
 
 WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-                           IoMode mode, BufferPool& windows, Keeping keep)
-    : storage_(storage), plan_(plan), runs_(runs), directory_(directory), mode_(mode), windows_(windows), keep_(std::move(keep)) {
+                           IoMode mode, BufferPool& windows, Keeping keep, OutputWriter* output_writer)
+    : storage_(storage),
+      plan_(plan),
+      runs_(runs),
+      directory_(directory),
+      mode_(mode),
+      windows_(windows),
+      output_writer_(output_writer),
+      keep_(std::move(keep)) {
   for (const plan::FileRun& run : runs_) {
     digests_.push_back({run, std::vector<Digest>(round_up(run.end - run.begin, kDigestChunkBytes) / kDigestChunkBytes)});
   }
   if (runs_.empty()) return;
   position_ = runs_.front().begin;
-  if (keep_.in_one_thread) return;
+  if (keep_.in_one_thread || output_writer_ != nullptr) return;
   for (int i = 0; i < kWriterThreads; ++i) {
     threads_.emplace_back([this, i] {
       trace::name_thread("writer " + std::to_string(i));
@@ -83,12 +90,25 @@ void WindowWriter::submit() {
     held_.push_back(std::move(window));
     return;
   }
+  if (output_writer_ != nullptr) return deliver(std::move(window));
   {
     const std::lock_guard lock(mutex_);
     pending_.push_back(std::move(window));
   }
   changed_.notify_all();
   drain();
+}
+
+void WindowWriter::deliver(Window window) {
+  digest(window);
+  const auto start = std::chrono::steady_clock::now();
+  output_writer_->write({runs_[window.run].file, window.begin, std::span<const std::byte>(window.buffer.data(), window.size)});
+  wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  {
+    const std::lock_guard lock(mutex_);
+    written_bytes_ += window.size * plan_.output_files[runs_[window.run].file].num_places();
+  }
+  windows_.release(std::move(window.buffer));
 }
 
 void WindowWriter::hold() { holds_ = true; }
@@ -108,6 +128,10 @@ std::span<std::byte> WindowWriter::held(std::uint32_t file, std::uint64_t offset
 
 void WindowWriter::release() {
   holds_ = false;
+  if (output_writer_ != nullptr) {
+    for (Window& window : std::exchange(held_, {})) deliver(std::move(window));
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     for (Window& window : held_) pending_.push_back(std::move(window));
@@ -219,17 +243,21 @@ void WindowWriter::close_surplus(Unsynced& unsynced) {
   unsynced.files.clear();
 }
 
-void WindowWriter::write(const Window& window, Unsynced& unsynced) {
+std::span<const Digest> WindowWriter::digest(const Window& window) {
   const std::span<const std::byte> bytes(window.buffer.data(), window.size);
   // Windows start on digest chunks: runs do, and a window is a whole number of them.
   std::vector<Digest>& digests = digests_[window.run].digests;
   const std::uint64_t first_chunk = (window.begin - runs_[window.run].begin) / kDigestChunkBytes;
-  {
-    const trace::Span span(trace::Kind::kWrite, "digest", window.size);
-    for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
-      digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
-    }
+  const trace::Span span(trace::Kind::kWrite, "digest", window.size);
+  for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
+    digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
   }
+  return std::span<const Digest>(digests).subspan(first_chunk, round_up(window.size, kDigestChunkBytes) / kDigestChunkBytes);
+}
+
+void WindowWriter::write(const Window& window, Unsynced& unsynced) {
+  const std::span<const Digest> digests = digest(window);
+  const std::span<const std::byte> bytes(window.buffer.data(), window.size);
   const std::uint32_t index = runs_[window.run].file;
   if (!unsynced.files.contains(index)) {
     close_surplus(unsynced);
@@ -245,14 +273,12 @@ void WindowWriter::write(const Window& window, Unsynced& unsynced) {
   }
 
   if (unsynced.runs.empty()) unsynced.since = Clock::now();
-  const auto first = digests.begin() + static_cast<std::ptrdiff_t>(first_chunk);
-  const auto last = first + static_cast<std::ptrdiff_t>(round_up(window.size, kDigestChunkBytes) / kDigestChunkBytes);
   const plan::FileRun run{index, window.begin, window.begin + window.size};
   if (!unsynced.runs.empty() && unsynced.runs.back().run.file == index && unsynced.runs.back().run.end == run.begin) {
     unsynced.runs.back().run.end = run.end;
-    unsynced.runs.back().digests.insert(unsynced.runs.back().digests.end(), first, last);
+    unsynced.runs.back().digests.insert(unsynced.runs.back().digests.end(), digests.begin(), digests.end());
   } else {
-    unsynced.runs.push_back({run, {first, last}});
+    unsynced.runs.push_back({run, {digests.begin(), digests.end()}});
   }
 }
 

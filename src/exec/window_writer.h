@@ -19,6 +19,7 @@
 
 #include "exec/buffers.h"
 #include "moeweld/base/digest.h"
+#include "moeweld/exec/output_writer.h"
 #include "moeweld/plan/merge_plan.h"
 #include "moeweld/plan/schedule.h"
 #include "moeweld/storage/storage.h"
@@ -47,9 +48,10 @@ struct Keeping {
 class WindowWriter {
  public:
   /// `directory`: where the plan's output files are, created with their sizes already.
-  /// `keep`: told what is on stable storage, from the writer's threads; may be empty.
+  /// `keep`: told what is on stable storage, from the writer's threads; may be empty. With `output_writer` windows go
+  /// there, from the thread that fills them, and there are no threads and no journal of them.
   WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-               IoMode mode, BufferPool& windows, Keeping keep);
+               IoMode mode, BufferPool& windows, Keeping keep, OutputWriter* output_writer = nullptr);
   ~WindowWriter();
   WindowWriter(const WindowWriter&) = delete;
   WindowWriter& operator=(const WindowWriter&) = delete;
@@ -94,6 +96,9 @@ class WindowWriter {
     Clock::time_point since;
   };
   void submit();
+  void deliver(Window window);
+  /// Of the window's chunks; they are kept.
+  std::span<const Digest> digest(const Window& window);
   void run();
   /// Writes one window and gives it back; syncs when it is time to.
   void handle(Window window, Unsynced& unsynced);
@@ -111,6 +116,7 @@ class WindowWriter {
   const std::string directory_;
   const IoMode mode_;
   BufferPool& windows_;
+  OutputWriter* const output_writer_;
   const Keeping keep_;
 
   Window current_;

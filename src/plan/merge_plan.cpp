@@ -38,7 +38,7 @@ void serialize(Archive& archive, PlannedTensor& value) {
 }
 template <class Archive>
 void serialize(Archive& archive, PlannedOutputFile& value) {
-  archive(value.name, value.header, value.size_bytes, value.copies);
+  archive(value.name, value.header, value.size_bytes, value.copies, value.own_metadata_bytes);
 }
 template <class Archive>
 void serialize(Archive& archive, AuxiliaryFile& value) {

@@ -10,9 +10,9 @@
 #include "moeweld/exec/execute.h"
 #include "moeweld/exec/manifest.h"
 #include "moeweld/merge/simd_target.h"
+#include "mpi/shared_directory.h"
 #include "support/synthetic_plan.h"
 #include "unit/expect_error.h"
-#include "unit/temporary_directory.h"
 
 namespace moeweld {
 namespace {
@@ -20,34 +20,6 @@ namespace {
 using testing_support::expected_files;
 using testing_support::make_synthetic_plan;
 using testing_support::read_file;
-
-/// A directory that all ranks see, made and removed by rank 0.
-class SharedDirectory {
- public:
-  explicit SharedDirectory(Peers& peers) : peers_(peers) {
-    if (peers.rank() == 0) directory_.emplace();
-    std::vector<std::byte> name;
-    if (directory_) name = to_archive(directory_->path());
-    peers.broadcast(name, 0);
-    path_ = from_archive<std::string>(name);
-  }
-  ~SharedDirectory() { peers_.barrier(); }
-  const std::string& path() const { return path_; }
-
- private:
-  Peers& peers_;
-  std::optional<TemporaryDirectory> directory_;
-  std::string path_;
-};
-
-plan::MergePlan broadcast_plan(Peers& peers, const std::function<plan::MergePlan()>& make) {
-  std::vector<std::byte> bytes;
-  agree_on(peers, [&] {
-    if (peers.rank() == 0) bytes = plan::encode(make());
-  });
-  peers.broadcast(bytes, 0);
-  return plan::decode(bytes);
-}
 
 /// Rank 0 compares with whole tensors merged in memory.
 void expect_same_bytes(Peers& peers, const std::string& method, int num_models, bool has_base,

@@ -17,6 +17,8 @@
 
 namespace moeweld::exec {
 
+class OutputWriter;
+
 struct ExecuteOptions {
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;  ///< all buffers and statistics of this rank
   int threads = 1;                                            ///< OpenMP threads of this rank
@@ -28,6 +30,7 @@ struct ExecuteOptions {
   bool check_finite = false;                  ///< NaN or infinity in an input is an error
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
   bool write_model_card = true;               ///< README.md
+  OutputWriter* writer = nullptr;             ///< null: every rank's threads write its share, and journal it; not owned
   /// Router rows from a forward pass: before each layer of each pass over the base's weights, on every rank; may throw to end the merge.
   std::function<void(std::size_t step, std::size_t num_steps)> on_layer;
   std::string version;       ///< for the manifest

@@ -21,7 +21,7 @@
 
 namespace moeweld::plan {
 
-constexpr int kPlanSchemaVersion = 3;
+constexpr int kPlanSchemaVersion = 4;
 
 struct PlannedInputFile {
   std::string path;
@@ -186,6 +186,8 @@ struct PlannedOutputFile {
   std::string header;  ///< everything before the data
   std::uint64_t size_bytes = 0;
   std::vector<std::string> copies;  ///< other files of the same bytes, written along with it: what models of several outputs share
+  /// HDF5: the writer makes the file, and so many bytes before the data are its own. `header` is empty then.
+  std::uint64_t own_metadata_bytes = 0;
 
   std::uint64_t num_places() const { return 1 + copies.size(); }
 };

@@ -1,0 +1,21 @@
+#include "app/writers.h"
+
+#include "moeweld/dist/mpi_peers.h"
+#include "moeweld/dist/output_writers.h"
+
+namespace moeweld::app {
+
+std::unique_ptr<exec::OutputWriter> make_output_writer(Peers& peers, Storage& storage, const Options& options) {
+  if (!dist::started_by_launcher()) return nullptr;
+  switch (options.writer) {
+    case WriterKind::kPosix:
+      return nullptr;
+    case WriterKind::kMpiIo:
+      return dist::make_mpiio_writer(peers);
+    case WriterKind::kGather:
+      return dist::make_gather_writer(peers, storage, options.io);
+  }
+  return nullptr;
+}
+
+}  // namespace moeweld::app
