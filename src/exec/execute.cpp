@@ -161,6 +161,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     pipeline.slot_rows = std::move(prepared.rows);
     decide_expert_weights(pipeline);
     report.warnings = std::move(prepared.warnings);
+    if (!begin.warning.empty()) report.warnings.push_back(begin.warning);
     report.prepare_seconds = seconds_since(stage);
 
     stage = Clock::now();

@@ -7,6 +7,7 @@
 #include "moeweld/base/checked.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/manifest.h"
+#include "moeweld/storage/striping.h"
 
 namespace moeweld::exec {
 
@@ -30,15 +31,24 @@ std::string last_model(const plan::MergePlan& plan, const std::string& directory
   return plan.outputs.empty() ? directory : directory + "/" + plan.outputs.back();
 }
 
-void create_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial) {
+/// Returns what the user should know about it.
+std::string create_files(Storage& storage, const plan::MergePlan& plan, const std::string& partial, int num_ranks) {
   storage.make_directories(partial);
+  std::uint64_t largest = 0;
+  for (const plan::PlannedOutputFile& file : plan.output_files) largest = std::max(largest, file.size_bytes);
+  const auto num_files = std::max<std::size_t>(1, plan.output_files.size());
+  const int ranks_per_file = static_cast<int>((static_cast<std::size_t>(num_ranks) + num_files - 1) / num_files);
+  // Directories that are made in it later have its striping, too.
+  std::string problem = set_striping(storage, partial, choose_striping(largest, ranks_per_file));
   for (const std::string& output : plan.outputs) storage.make_directories(partial + "/" + output);
   for (const plan::PlannedOutputFile& file : plan.output_files) {
+    if (file.own_metadata_bytes != 0) continue;
     for (const std::string& name : places_of(file)) storage.create_sized(partial + "/" + name, file.size_bytes);
   }
   for (const std::string& output : plan.outputs) storage.sync_directory(partial + "/" + output);
   storage.make_directories(journal_directory(partial));
   storage.sync_directory(partial);
+  return problem;
 }
 
 /// A file that nothing is said to be in may be missing, or have lost its length with the power; one with finished chunks may not.
@@ -57,7 +67,7 @@ void require_files(Storage& storage, const plan::MergePlan& plan, const std::str
                         ". Begin again with --force.",
                     path);
       }
-      storage.create_sized(path, file.size_bytes);
+      if (file.own_metadata_bytes == 0) storage.create_sized(path, file.size_bytes);
     }
   }
   for (const std::string& output : plan.outputs) storage.sync_directory(partial + "/" + output);
@@ -198,7 +208,7 @@ Start start_or_resume(Peers& peers, Storage& storage, const plan::MergePlan& pla
     if (!resumed) {
       if (options.resume) require_hardly_begun(storage, plan, partial);
       if (options.force || options.resume) remove_partial(storage, partial);
-      create_files(storage, plan, partial);
+      start.warning = create_files(storage, plan, partial, peers.size());
       Journal(storage, journal_directory(partial), 0, 0).append(work);
       start.remaining = plan::whole_files(plan);
     } else {

@@ -21,6 +21,7 @@ struct Start {
   std::vector<Decided> decided;
   std::optional<PreparedSlots> slots;
   std::vector<RunDigests> finished;  ///< on rank 0 alone
+  std::string warning;               ///< on rank 0: the striping that was wanted could not be set
 };
 
 /// Makes OUT.partial with its files and a journal that says what the work is, or with options.resume continues the one that is there. What
