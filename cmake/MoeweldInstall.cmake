@@ -25,4 +25,5 @@ install(FILES ${PROJECT_BINARY_DIR}/moeweldConfig.cmake ${PROJECT_BINARY_DIR}/mo
               ${CMAKE_CURRENT_LIST_DIR}/FindRandom123.cmake ${CMAKE_CURRENT_LIST_DIR}/FindXxHash.cmake
               ${CMAKE_CURRENT_LIST_DIR}/FindPcre2.cmake ${CMAKE_CURRENT_LIST_DIR}/FindSentencePiece.cmake
               ${CMAKE_CURRENT_LIST_DIR}/FindUtf8proc.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/FindParallelHdf5.cmake
         DESTINATION ${moeweld_package_directory})

@@ -3,7 +3,7 @@
 #   jobs/install_packages.sh build | test | python ...    (several sets at once)
 set -euo pipefail
 
-build="cmake ninja-build g++ pkg-config libopenmpi-dev openmpi-bin libopenblas-pthread-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev
+build="cmake ninja-build g++ pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev libopenblas-pthread-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev
        libspdlog-dev libfmt-dev libxxhash-dev libhwy-dev librandom123-dev libgtest-dev libgmock-dev libbenchmark-dev
        libpcre2-dev libutf8proc-dev libsentencepiece-dev"
 python="python3 python3-venv ca-certificates"

@@ -12,6 +12,8 @@
 #include "app/trace_file.h"
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
+#include "moeweld/formats/checkpoint.h"
+#include "moeweld/hdf5/hdf5_file.h"
 
 namespace moeweld::app {
 namespace {
@@ -42,6 +44,8 @@ const char* verb(Command command) {
       return "compare";
     case Command::kSimilarity:
       return "compare experts";
+    case Command::kConvert:
+      return "convert";
   }
   return "run";
 }
@@ -51,7 +55,7 @@ bool is_computed_by_all(const Options& options) {
   if (command == Command::kPlan) return options.align;
   if (command == Command::kSimilarity) return true;
   return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kVerify ||
-         command == Command::kCheck || command == Command::kDiff;
+         command == Command::kCheck || command == Command::kDiff || command == Command::kConvert;
 }
 
 /// The storage that the node's ranks share, and the options with what is left open in them agreed upon.
@@ -83,6 +87,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return run_diff(peers, storage, options);
     case Command::kSimilarity:
       return run_similarity(peers, storage, options);
+    case Command::kConvert:
+      return run_convert(peers, storage, options);
     case Command::kPlan:
       if (options.align) return run_aligned_plan(peers, storage, options);
       return first ? run_plan(storage, options) : 0;
@@ -117,7 +123,8 @@ int dispatch(Peers& peers, Options options) {
 }
 
 LeftBehind left_behind(const Error& error, const Options& options) {
-  if (options.command != Command::kMerge && options.command != Command::kExtract && options.command != Command::kReduce)
+  if (options.command != Command::kMerge && options.command != Command::kExtract && options.command != Command::kReduce &&
+      options.command != Command::kConvert)
     return LeftBehind::kNotAsked;
   if (error.code() == ErrorCode::kOutputExists) return LeftBehind::kOutputAsItWas;
   if (!exec::can_be_resumed(error)) return LeftBehind::kNothing;
@@ -170,6 +177,7 @@ int main(int argc, char** argv) {
     return parsed.exit_code;
   }
   parsed.options->baseline_resident_bytes = exec::resident_bytes();
+  formats::set_hdf5_reader(hdf5::read_hdf5_header);
   app::watch_signals();
   return app::run(*parsed.options, launched);
 }

@@ -60,6 +60,7 @@ class Parser {
     add_inspect();
     add_extract();
     add_reduce();
+    add_convert();
     add_check();
     add_tokenize();
     add_diff();
@@ -98,6 +99,8 @@ class Parser {
                      "Accept identical experts or prompts");
     command.add_flag("--write-model-card,!--no-write-model-card", options_.plan.write_model_card, "Write README.md (default)");
     command.add_flag("--lenient", options_.lenient, "Warn about unknown keys of the configuration instead of refusing them");
+    command.add_option("--format", format_, "How the result is stored: safetensors, or hdf5: one file, model.h5 (default safetensors)")
+        ->check(CLI::IsMember({"safetensors", "hdf5"}));
     add_size(command, "--out-shard-size", options_.plan.out_shard_size_bytes,
              "Largest file of the output: 5GB, 5B (the same), 500M (default 5GB)");
     command.add_option("--random-seed", options_.plan.seed, "Seed of everything random (default 0)");
@@ -282,6 +285,14 @@ class Parser {
     add_planning_flags(command);
   }
 
+  void add_convert() {
+    CLI::App& command = add("convert", "Store a model's tensors as they are in another format or other files", Command::kConvert);
+    command.add_option("MODEL", options_.input, "Directory, or org/name in the hub cache")->required();
+    command.add_option("OUT", options_.output, "Directory of the result")->required();
+    add_writing_flags(command);
+    add_planning_flags(command);
+  }
+
   void add_tokenize() {
     CLI::App& command = add("tokenize", "Print the token ids of each line of a text as a JSON list", Command::kTokenize);
     command.add_option("MODEL", options_.input, "Directory with tokenizer.json or tokenizer.model, or org/name in the hub cache")
@@ -362,6 +373,9 @@ class Parser {
     if (io_ == "direct") options_.io = IoMode::kDirect;
     if (writer_ == "mpiio") options_.writer = WriterKind::kMpiIo;
     if (writer_ == "gather") options_.writer = WriterKind::kGather;
+    if (format_ == "hdf5") options_.plan.format = plan::OutputFormat::kHdf5;
+    if (format_ == "hdf5" && options_.writer != WriterKind::kPosix)
+      throw Error(ErrorCode::kUsage, "--writer " + writer_ + " is for safetensors; HDF5 files are written through parallel HDF5");
     options_.log_json = log_format_ == "json";
     if (options_.command == Command::kReduce && options_.output.empty() && !options_.dry_run)
       throw Error(ErrorCode::kUsage, "OUT is required, unless with --dry-run\nRun moeweld reduce --help.");
@@ -373,6 +387,7 @@ class Parser {
   std::string layout_;
   std::string io_;
   std::string writer_;
+  std::string format_;
   std::string log_format_;
   std::string reduce_by_;
 };

@@ -27,7 +27,8 @@ enum class Command : std::uint8_t {
   kStatus,
   kTokenize,
   kDiff,
-  kSimilarity
+  kSimilarity,
+  kConvert
 };
 
 struct Options {

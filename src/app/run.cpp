@@ -115,7 +115,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     return;
   }
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
-  const std::unique_ptr<exec::OutputWriter> writer = make_output_writer(peers, storage, options);
+  const std::unique_ptr<exec::OutputWriter> writer = make_output_writer(peers, storage, plan, options);
   run.writer = writer.get();
   exec::preflight(peers, storage, plan, options.output, run);
   const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);

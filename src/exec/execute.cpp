@@ -213,6 +213,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
         in_stage("publish", [&] {
           // What is not what was planned may have been read before it was that, or after.
           require_unchanged_inputs(storage, plan, "the merge began");
+          digest_own_metadata(storage, plan, partial, digests);
           publish(storage, plan, combine_digests(plan, digests), {simd_targets, blas_core, &prepared.expert_orders}, output_directory,
                   options);
         });

@@ -321,10 +321,15 @@ class MainPass {
       const plan::FileRun& run = runs_[header_run_];
       if (run.file > file || (run.file == file && run.begin > offset)) return;
       const std::string& header = plan_.output_files[run.file].header;
-      const std::uint64_t end = std::min<std::uint64_t>(run.end, header.size());
+      const std::uint64_t own_bytes = plan_.output_files[run.file].own_metadata_bytes;
+      const std::uint64_t end = std::min(run.end, std::max<std::uint64_t>(header.size(), own_bytes));
       for (std::uint64_t done = run.begin; done < end;) {
         const std::span<std::byte> target = writer_.reserve(run.file, done, end - done);
-        std::memcpy(target.data(), header.data() + done, target.size());
+        if (own_bytes != 0) {
+          std::memset(target.data(), 0, target.size());  // the writer has its own
+        } else {
+          std::memcpy(target.data(), header.data() + done, target.size());
+        }
         writer_.commit(target.size());
         done += target.size();
       }

@@ -105,11 +105,11 @@ void complete_model(Storage& storage, const plan::MergePlan& plan, const std::st
     tensor_bytes += tensor.size_bytes;
   }
   const std::string index_text = formats::serialize_shard_index(index, tensor_bytes);
-  directory.add({kIndexName, index_text.size(), digest_text(index_text)});
+  if (has_index(plan)) directory.add({kIndexName, index_text.size(), digest_text(index_text)});
 
   if (options.write_model_card) storage.write_text(model + "/README.md", model_card(plan, output, options.version));
   storage.write_text(model + "/" + kManifestName, serialize_manifest(make_manifest(plan, options, with, directory.take())));
-  storage.write_text(model + "/" + kIndexName, index_text);
+  if (has_index(plan)) storage.write_text(model + "/" + kIndexName, index_text);
   storage.sync_directory(model);
 }
 
@@ -146,6 +146,24 @@ std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const
     result.push_back(digest_of_chunks(chunks[file]));
   }
   return result;
+}
+
+bool has_index(const plan::MergePlan& plan) { return plan.output_files.empty() || plan.output_files[0].own_metadata_bytes == 0; }
+
+void digest_own_metadata(Storage& storage, const plan::MergePlan& plan, const std::string& directory, std::span<RunDigests> runs) {
+  AlignedBuffer buffer(kDigestChunkBytes);
+  for (RunDigests& run : runs) {
+    const plan::PlannedOutputFile& file = plan.output_files[run.run.file];
+    if (run.run.begin >= file.own_metadata_bytes) continue;
+    const auto input = storage.open_input(directory + "/" + file.name, IoMode::kBuffered);
+    for (std::size_t i = 0; i < run.digests.size(); ++i) {
+      const std::uint64_t begin = run.run.begin + i * kDigestChunkBytes;
+      if (begin >= file.own_metadata_bytes) break;
+      const std::span<std::byte> chunk = buffer.span().first(std::min(kDigestChunkBytes, file.size_bytes - begin));
+      input->read(begin, chunk);
+      run.digests[i] = digest_of(chunk);
+    }
+  }
 }
 
 void publish(Storage& storage, const plan::MergePlan& plan, std::span<const Digest> file_digests, const ComputedWith& with,

@@ -23,6 +23,12 @@ void give_name(Storage& storage, const std::string& output, bool force);
 /// Digest of every output file from all ranks' runs. Throws Error(kInternal) if a chunk is missing or there twice.
 std::vector<Digest> combine_digests(const plan::MergePlan& plan, std::span<const RunDigests> runs);
 
+/// Whether the output has a shard index, which is written last; one HDF5 file needs none.
+bool has_index(const plan::MergePlan& plan);
+
+/// Replaces the digests of what the writer made itself (PlannedOutputFile::own_metadata_bytes) by those of the files in `directory`.
+void digest_own_metadata(Storage& storage, const plan::MergePlan& plan, const std::string& directory, std::span<RunDigests> runs);
+
 /// What the manifest says of how the bytes came about.
 struct ComputedWith {
   std::vector<std::string> simd_targets;  ///< by rank

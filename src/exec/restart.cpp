@@ -176,7 +176,7 @@ bool is_published(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     const std::string partial = partial_directory(output_directory);
     const bool has_partial = storage.exists(partial);
     if (has_partial && was_made_of(storage, plan, last_model(plan, partial)) &&
-        storage.exists(last_model(plan, partial) + "/" + kIndexName) && !read_journals(storage, partial)) {
+        (!has_index(plan) || storage.exists(last_model(plan, partial) + "/" + kIndexName)) && !read_journals(storage, partial)) {
       storage.remove_all(journal_directory(partial));
       give_name(storage, output, options.force);
       answer[0] = std::byte{1};

@@ -18,6 +18,8 @@ constexpr std::size_t kMaxProblemsPerFile = 20;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kSingleName = "model.safetensors";
 
+Hdf5Reader the_hdf5_reader = nullptr;
+
 bool ends_with(std::string_view text, std::string_view suffix) {
   return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
 }
@@ -88,6 +90,12 @@ class CheckpointReader {
     for (const std::string& name : names_) {
       if (ends_with(name, ".safetensors")) found.push_back(name);
     }
+    if (found.empty()) {
+      // TensorFlow's weights have a name of their own, and groups.
+      for (const std::string& name : names_) {
+        if (ends_with(name, ".h5") && name != "tf_model.h5") found.push_back(name);
+      }
+    }
     if (found.empty()) throw_no_tensors();
     return found;
   }
@@ -130,13 +138,20 @@ class CheckpointReader {
                     checkpoint_.directory);
       }
     }
-    throw Error(ErrorCode::kInvalidInput, "the directory holds no safetensors file", checkpoint_.directory);
+    throw Error(ErrorCode::kInvalidInput, "the directory holds no safetensors and no HDF5 file", checkpoint_.directory);
   }
 
   void read_file(const std::string& name) {
     const bool read = problems_.attempt([&] {
       const auto file = storage_.open_input(path_of(name), IoMode::kBuffered);
-      SafetensorsHeader header = read_header(*file);
+      SafetensorsHeader header;
+      if (!ends_with(name, ".h5")) {
+        header = read_header(*file);
+      } else if (the_hdf5_reader != nullptr) {
+        header.tensors = the_hdf5_reader(path_of(name), file->identity().size_bytes);
+      } else {
+        throw Error(ErrorCode::kUnsupported, "is an HDF5 file, and this program was built without HDF5", path_of(name));
+      }
       const auto index = static_cast<std::uint32_t>(checkpoint_.files.size());
       checkpoint_.files.push_back({path_of(name), file->identity()});
       file_names_.push_back(name);
@@ -220,6 +235,10 @@ class CheckpointReader {
 };
 
 }  // namespace
+
+void set_hdf5_reader(Hdf5Reader reader) { the_hdf5_reader = reader; }
+
+Hdf5Reader hdf5_reader() { return the_hdf5_reader; }
 
 const CheckpointTensor* Checkpoint::find(std::string_view name) const {
   const auto found = by_name.find(std::string(name));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -69,6 +70,17 @@ void link_scales(MergePlan& plan) {
   }
 }
 
+/// What an HDF5 file needs before its data: a dataset takes some 350 bytes and its name, which stands in the group's heap and in its index;
+/// the root's attributes take up to 384 KiB (src/hdf5/create_file.cpp) and as much again in their heap.
+std::uint64_t hdf5_metadata_bytes(const std::vector<OutputTensor>& tensors) {
+  std::uint64_t sum = kMiB;
+  for (const OutputTensor& tensor : tensors) {
+    sum += 512 + 2 * tensor.name.size();
+    if (tensor.scales) sum += 512 + 2 * (tensor.name.size() + kScaleEnding.size());
+  }
+  return round_up(sum, kMiB);
+}
+
 }  // namespace
 
 void check_tensors(const std::vector<OutputTensor>& tensors) {
@@ -109,7 +121,7 @@ std::string shard_name(std::size_t index, std::size_t count) {
   return name;
 }
 
-void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan) {
+void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan, std::uint64_t own_metadata_bytes) {
   std::vector<OutputTensor> in_file = in_file_order(tensors);
   std::vector<formats::TensorLayout> layout;
   layout.reserve(in_file.size());
@@ -117,8 +129,9 @@ void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& p
 
   PlannedOutputFile file;
   file.name = std::move(name);
-  file.header = formats::serialize_safetensors_header(layout);
-  std::uint64_t position = file.header.size();
+  file.own_metadata_bytes = own_metadata_bytes;
+  if (own_metadata_bytes == 0) file.header = formats::serialize_safetensors_header(layout);
+  std::uint64_t position = own_metadata_bytes == 0 ? file.header.size() : own_metadata_bytes;
   for (OutputTensor& tensor : in_file) {
     const std::uint64_t size = tensor_bytes(tensor);
     std::uint64_t offset = 0;
@@ -138,7 +151,10 @@ void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& p
 
 void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, MergePlan& plan) {
   check_tensors(tensors);
-  const std::vector<std::size_t> borders = shard_borders(tensors, options.out_shard_size_bytes);
+  const bool is_hdf5 = options.format == OutputFormat::kHdf5;
+  const std::vector<std::size_t> borders =
+      shard_borders(tensors, is_hdf5 ? std::numeric_limits<std::uint64_t>::max() : options.out_shard_size_bytes);
+  const std::uint64_t metadata_bytes = is_hdf5 ? hdf5_metadata_bytes(tensors) : 0;
   const std::size_t num_shards = borders.size() - 1;
   plan.output_files.clear();
   plan.tensors.clear();
@@ -148,7 +164,8 @@ void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, Merg
   for (const OutputTensor& tensor : tensors) num_operations += tensor.parts.size();
   plan.operations.reserve(num_operations);
   for (std::size_t shard = 0; shard < num_shards; ++shard) {
-    append_file(shard_name(shard, num_shards), std::span(tensors).subspan(borders[shard], borders[shard + 1] - borders[shard]), plan);
+    append_file(is_hdf5 ? "model.h5" : shard_name(shard, num_shards),
+                std::span(tensors).subspan(borders[shard], borders[shard + 1] - borders[shard]), plan, metadata_bytes);
   }
   link_scales(plan);
 }

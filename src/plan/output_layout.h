@@ -31,15 +31,16 @@ std::vector<std::size_t> shard_borders(const std::vector<OutputTensor>& tensors,
 /// Hugging Face's name of the shard, counted from 0.
 std::string shard_name(std::size_t index, std::size_t count);
 /// Adds one file of these tensors to plan.output_files, tensors and operations; the tensors are sorted by the width of their elements and
-/// moved from.
-void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan);
+/// moved from. With `own_metadata_bytes` it is an HDF5 file, without a header.
+void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan, std::uint64_t own_metadata_bytes = 0);
 /// Throws Error(kInternal) when parts do not cover their tensor or a name comes twice.
 void check_tensors(const std::vector<OutputTensor>& tensors);
 
 /// Shares the tensors out to files in the given order: a file is closed when the next tensor would take its data beyond
 /// options.out_shard_size_bytes. Names are Hugging Face's: model.safetensors, or model-00001-of-00003.safetensors. Within a file
 /// wider elements come first (else the given order), so that every element is naturally aligned. Fills plan.output_files, tensors and
-/// operations. Throws Error(kInternal) when parts do not cover their tensor or a name comes twice.
+/// operations. For HDF5 there is one file, model.h5, whose first own_metadata_bytes are left to its writer. Throws Error(kInternal) when
+/// parts do not cover their tensor or a name comes twice.
 void lay_out(std::vector<OutputTensor> tensors, const PlanOptions& options, MergePlan& plan);
 
 }  // namespace moeweld::plan

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "moeweld/base/error.h"
 #include "moeweld/plan/repeated_reads.h"
 
 namespace moeweld::plan {
@@ -32,6 +33,10 @@ std::vector<std::size_t> own_borders(const std::vector<std::vector<OutputTensor>
 
 void lay_out_several(const std::vector<std::string>& outputs, std::vector<OutputTensor> common, std::vector<std::vector<OutputTensor>> own,
                      const PlanOptions& options, MergePlan& plan) {
+  if (options.format != OutputFormat::kSafetensors) {
+    throw Error(ErrorCode::kUnsupported,
+                "several models from one read are written as safetensors; leave --format out, and run moeweld convert on each of them");
+  }
   check_tensors(common);
   for (const std::vector<OutputTensor>& tensors : own) check_tensors(tensors);
   const std::vector<std::size_t> of_common = shard_borders(common, options.out_shard_size_bytes);

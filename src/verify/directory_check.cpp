@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "moeweld/formats/checkpoint.h"
 #include "moeweld/formats/safetensors.h"
 #include "moeweld/formats/shard_index.h"
 
@@ -16,6 +17,7 @@ constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr std::uint64_t kMaxTextBytes = 1'000'000'000;
 
 bool is_safetensors(const std::string& name) { return name.ends_with(".safetensors"); }
+bool is_hdf5(const std::string& name) { return name.ends_with(".h5"); }
 
 /// Directories that one run wrote as several models; none where `directory` is a model itself.
 std::vector<std::string> models_below(Storage& storage, const std::string& directory) {
@@ -39,12 +41,15 @@ class DirectoryChecker {
       check_file(file);
     }
     for (const DirectoryEntry& entry : storage_.list(directory_)) {
-      if ((is_safetensors(entry.name) || entry.name == kIndexName) && !names_.contains(entry.name)) {
+      if ((is_safetensors(entry.name) || is_hdf5(entry.name) || entry.name == kIndexName) && !names_.contains(entry.name)) {
         fail(entry.name, "is there, but the manifest does not name it. Remove it, or merge again: loaders may read it.");
       }
     }
     for (const exec::ManifestFile& file : result_.files) {
       if (is_safetensors(file.name)) collect([&] { read_header(file.name); });
+      if (is_hdf5(file.name) && formats::hdf5_reader() != nullptr) {
+        collect([&] { result_.num_tensors += formats::hdf5_reader()(path(file.name), file.size_bytes).size(); });
+      }
     }
     if (names_.contains(kIndexName)) {
       if (storage_.exists(path(kIndexName))) collect([&] { check_index(); });

@@ -611,6 +611,70 @@ class verifying(CliTest):
         self.assertIn("moeweld_manifest.json", result.stderr)
 
 
+class storing(CliTest):
+    """--writer, --format and convert."""
+
+    def writers_give_the_same_bytes(self):
+        self.models("a", "b")
+        self.merge_linear("--out-shard-size", "120k")
+        expected = {name: data for name, data in tree(self.path("out")).items() if name != "moeweld_manifest.json"}
+        for writer in ("mpiio", "gather"):
+            result = self.run_ranks(3, "merge", "linear.yml", writer, "--out-shard-size", "120k", "--writer", writer)
+            self.assert_ends(result, 0)
+            found = tree(self.path(writer))
+            self.assertTrue({name for name in expected if found.get(name) != expected[name]} == set(), writer)
+            self.assert_ends(self.run_command("verify", writer), 0)
+
+    def hdf5_and_back_bit_for_bit(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4, shards=2)
+        self.assert_ends(self.run_command("convert", "m", "h", "--format", "hdf5"), 0)
+        self.assertEqual([name for name in sorted(os.listdir(self.path("h"))) if name.startswith("model.")], ["model.h5"])
+        self.assert_ends(self.run_command("verify", "h"), 0)
+        self.assert_ends(self.run_command("diff", "m", "h"), 0)
+        self.assert_ends(self.run_command("convert", "h", "back"), 0)
+        self.assertEqual(tiny_models.read_model(self.path("back")), tiny_models.read_model(self.path("m")))
+        # Of a model that moeweld wrote the very file comes back.
+        self.assert_ends(self.run_ranks(2, "convert", "back", "h2", "--format", "hdf5"), 0)
+        self.assert_ends(self.run_ranks(2, "convert", "h2", "again"), 0)
+        with open(self.path("back", "model.safetensors"), "rb") as one, open(self.path("again", "model.safetensors"), "rb") as other:
+            self.assertTrue(one.read() == other.read())
+        with open(self.path("m", "config.json"), "rb") as one, open(self.path("again", "config.json"), "rb") as other:
+            self.assertEqual(one.read(), other.read())
+        with open(self.path("h", "model.h5"), "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x55")
+        self.assert_ends(self.run_command("verify", "h"), 8)
+
+    def merges_into_hdf5_have_the_same_bytes_on_any_ranks(self):
+        # Rows of odd length, so that windows and ranks meet within rows.
+        self.models("a", "b", hidden=160, intermediate=442, vocab=8111, heads=4, kv_heads=2)
+        self.merge_linear("--memory-limit", "200MiB")
+        for ranks in (1, 2, 3):
+            out = "h%d" % ranks
+            arguments = ("merge", "linear.yml", out, "--format", "hdf5", "--memory-limit", "200MiB")
+            self.assert_ends(self.run_command(*arguments) if ranks == 1 else self.run_ranks(ranks, *arguments), 0)
+            self.assert_ends(self.run_command("verify", out), 0)
+        files = [tree(self.path("h%d" % ranks))["model.h5"] for ranks in (1, 2, 3)]
+        self.assertTrue(files[0] == files[1] == files[2])
+        self.assert_ends(self.run_command("diff", "out", "h3"), 0)
+        # A merge of HDF5 checkpoints is the merge of the same tensors.
+        for name in ("a", "b"):
+            self.assert_ends(self.run_command("convert", name, name + "5", "--format", "hdf5"), 0)
+            shutil.rmtree(self.path(name))
+            os.rename(self.path(name + "5"), self.path(name))
+        self.assert_ends(self.run_ranks(2, "merge", "linear.yml", "out5", "--memory-limit", "200MiB"), 0)
+        self.assert_ends(self.run_command("diff", "out", "out5"), 0)
+
+    def damaged_hdf5_is_refused(self):
+        self.models("a")
+        self.assert_ends(self.run_command("convert", "a", "h", "--format", "hdf5"), 0)
+        os.truncate(self.path("h", "model.h5"), os.path.getsize(self.path("h", "model.h5")) - 1)
+        result = self.run_command("inspect", "h")
+        self.assert_ends(result, 3)
+        self.assertIn("h/model.h5", result.stderr)
+        self.assert_ends(self.run_command("convert", "a", "x", "--format", "hdf5", "--writer", "gather"), 2)
+
+
 class comparing(CliTest):
     def equal_models_end_with_zero(self):
         self.models("a")
@@ -859,7 +923,7 @@ class tokenizing(CliTest):
         self.assertEqual(result.stdout, b"")
 
 
-CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, comparing, looking, tokenizing)
+CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, storing, comparing, looking, tokenizing)
 HELPERS = {name for name in dir(CliTest)}
 
 

@@ -45,12 +45,19 @@ struct Checkpoint {
   std::unordered_map<std::string, std::uint32_t> by_name;  ///< tensor name → index into tensors
 };
 
-/// Reads config.json, the index if there is one (model.safetensors.index.json), else model.safetensors, else every *.safetensors file (none
-/// may repeat a tensor), and all headers; 8 bytes and the header of each file, nothing else. Hub caches are directories of symlinks:
-/// followed. Index and headers must agree: a missing file, an absent tensor, a tensor in another file than the index says, or in two, are
-/// errors, all reported. Refused by name (kUnsupported) with advice: quantised formats that config.json's quantization_config names (gptq,
-/// awq, compressed-tensors, bitsandbytes, mxfp4, but not fp8); directories with pickle files only (*.bin, *.pt, *.pth),
-/// GGUF only. Throws Error.
+/// Reads where the tensors of an HDF5 file are (of which formats knows nothing itself); begin and end count from the start of the file.
+using Hdf5Reader = std::vector<SafetensorsTensor> (*)(const std::string& path, std::uint64_t file_size_bytes);
+/// What read_checkpoint uses for *.h5 files; without one they are refused. Set it once, before any thread reads a checkpoint.
+void set_hdf5_reader(Hdf5Reader reader);
+/// Null where none is set.
+Hdf5Reader hdf5_reader();
+
+/// Reads config.json, the index if there is one (model.safetensors.index.json), else model.safetensors, else every *.safetensors file, else
+/// every *.h5 file (none may repeat a tensor), and all headers; 8 bytes and the header of each file, nothing else. Hub caches are
+/// directories of symlinks: followed. Index and headers must agree: a missing file, an absent tensor, a tensor in another file than the
+/// index says, or in two, are errors, all reported. Refused by name (kUnsupported) with advice: quantised formats that config.json's
+/// quantization_config names (gptq, awq, compressed-tensors, bitsandbytes, mxfp4, but not fp8); directories with pickle files only (*.bin,
+/// *.pt, *.pth), GGUF only. Throws Error.
 Checkpoint read_checkpoint(Storage& storage, const std::string& directory);
 
 }  // namespace moeweld::formats

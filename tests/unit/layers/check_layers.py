@@ -1,10 +1,10 @@
-"""Checks that no include runs upward, that mpi.h stays in dist, and that only app prints or exits."""
+"""Checks that no include runs upward, that mpi.h stays in dist and hdf5, and that only app prints or exits."""
 
 import re
 import sys
 from pathlib import Path
 
-LAYERS = [["base"], ["storage"], ["formats", "merge"], ["tokenizer", "model", "config"], ["plan"], ["infer", "align"], ["exec"], ["verify"], ["dist"], ["app"]]
+LAYERS = [["base"], ["storage"], ["formats", "merge"], ["tokenizer", "model", "config"], ["plan"], ["infer", "align"], ["exec"], ["verify"], ["dist"], ["hdf5"], ["app"]]
 RANK = {module: rank for rank, modules in enumerate(LAYERS) for module in modules}
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
@@ -35,8 +35,10 @@ def problems_of(root: Path):
                     yield f"{where}: a public header includes a private one"
                 if other and other != module and not included.startswith("moeweld/"):
                     yield f"{where}: {module} includes a private header of {other}"
-                if included == "mpi.h" and module != "dist":
-                    yield f"{where}: mpi.h outside dist"
+                if included == "mpi.h" and module not in ("dist", "hdf5"):
+                    yield f"{where}: mpi.h outside dist and hdf5"
+                if included == "hdf5.h" and module != "hdf5":
+                    yield f"{where}: hdf5.h outside hdf5"
                 if re.match(r"(spdlog|CLI|fmt)/", included) and module != "app":
                     yield f"{where}: {included} outside app"
             code = line.split("//")[0]
