@@ -7,7 +7,7 @@ build="cmake ninja-build g++ pkg-config libopenmpi-dev openmpi-bin libhdf5-openm
        libspdlog-dev libfmt-dev libxxhash-dev libhwy-dev librandom123-dev libgtest-dev libgmock-dev libbenchmark-dev
        libpcre2-dev libutf8proc-dev libsentencepiece-dev"
 python="python3 python3-venv ca-certificates"
-test="$python ccache clang-16 libclang-rt-16-dev clang-format-16 clang-tidy-16 libomp-16-dev time git
+test="$python ccache clang-16 libclang-rt-16-dev clang-format-16 clang-tidy-16 libomp-16-dev time git mpich libmpich-dev libhdf5-mpich-dev
       slurm-wlm slurm-client munge libpmix2 iproute2 util-linux"
 
 wanted=""

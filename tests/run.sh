@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test. Ends with one line: N passed, N failed[, N skipped].
 #   bash tests/run.sh                    everything
-#   bash tests/run.sh --only LABEL       one of: style tidy unit mpi cli cluster install docs interop sanitize thread fuzz quickstart (repeatable)
+#   bash tests/run.sh --only LABEL       one of: style tidy unit mpi mpich cli cluster install docs interop sanitize thread fuzz quickstart (repeatable)
 #   bash tests/run.sh --no-interop       leaves out the comparison with mergekit and transformers, and says so
 #   bash tests/run.sh --vllm             also asks vLLM, which takes minutes more
 # MOEWELD_VENV_DIR   where the interop tests keep their virtual environments (default ~/.cache/moeweld/venv); reused between runs
@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
     *) echo "tests/run.sh: unknown option '$1'; there are --only LABEL, --no-interop and --vllm." >&2; exit 2 ;;
   esac
 done
-known="style tidy unit mpi cli cluster install docs interop sanitize thread fuzz quickstart"
+known="style tidy unit mpi mpich cli cluster install docs interop sanitize thread fuzz quickstart"
 for label in ${only[@]+"${only[@]}"}; do
   case " $known " in *" $label "*) ;; *) echo "tests/run.sh: unknown label '$label'; there are: $known." >&2; exit 2 ;; esac
 done
@@ -120,6 +120,16 @@ for label in unit mpi cli cluster install; do
   [ "$label" = cluster ] && parallel=2
   run_ctest "$label" "$build/ci" -L "^$label\$" -j "$parallel"
 done
+
+# The compiler's cache has all but what includes mpi.h.
+if wanted mpich; then
+  say "Tests: mpi, under MPICH"
+  if configure_and_build mpich "mpi_tests moeweld"; then
+    run_ctest mpich "$build/mpich" -R '^mpi_[24]$'
+  else
+    count "build mpich" 1
+  fi
+fi
 
 if wanted docs; then
   if need_ci; then
