@@ -625,6 +625,19 @@ class storing(CliTest):
             self.assertTrue({name for name in expected if found.get(name) != expected[name]} == set(), writer)
             self.assert_ends(self.run_command("verify", writer), 0)
 
+    def writers_write_several_models(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        self.assert_ends(self.run_command("extract", "m", "out", "--all", "-q"), 0)
+        expected = {name: data for name, data in tree(self.path("out")).items() if not name.endswith("moeweld_manifest.json")}
+        for writer in ("mpiio", "gather"):
+            self.assert_ends(self.run_ranks(3, "extract", "m", writer, "--all", "-q", "--writer", writer), 0)
+            found = tree(self.path(writer))
+            self.assertEqual({name for name in expected if found.get(name) != expected[name]}, set(), writer)
+        result = self.run_command("extract", "m", "h", "--all", "--format", "hdf5")
+        self.assert_ends(result, 4)
+        self.assertIn("moeweld convert", result.stderr)
+        self.assertFalse(os.path.exists(self.path("h")))
+
     def hdf5_and_back_bit_for_bit(self):
         tiny_models.write_model(self.path("m"), family="mixtral", experts=4, shards=2)
         self.assert_ends(self.run_command("convert", "m", "h", "--format", "hdf5"), 0)

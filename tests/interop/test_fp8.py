@@ -189,6 +189,18 @@ def test_fp8_is_requantised(models, tmp_path):
     logits5(again)
 
 
+def test_codes_and_scales_go_through_hdf5(models, tmp_path):
+    a, _, b = models
+    config = config_of("linear", a, b, out_dtype="fp8_block")
+    expected = tensors(merge(tmp_path, config, name="plain"))
+    h5 = merge(tmp_path, config, "--format", "hdf5", name="h5", ranks=2)
+    run("convert", h5, tmp_path / "back", "-q")
+    found = tensors(tmp_path / "back")
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name].view(torch.uint8), value.view(torch.uint8)), name
+
+
 def test_what_is_passed_on_keeps_its_codes(models, tmp_path):
     a, _, _ = models
     out, source = tensors(merge(tmp_path, config_of("passthrough", a, out_dtype="fp8_block"))), tensors(a)
