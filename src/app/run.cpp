@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "app/interruption.h"
 #include "app/layer_progress.h"
@@ -46,6 +47,16 @@ std::unique_ptr<JobLock> take_lock(Peers& peers, Storage& storage, const std::st
     lock = std::make_unique<JobLock>(path);
   });
   return lock;
+}
+
+/// A job that died between publishing OUT and its own end has left its lock.
+void remove_dead_lock(const std::string& output) noexcept {
+  try {
+    const std::string path = exec::lock_path(output);
+    const std::optional<LockState> state = look_at_lock(path);
+    if (state && state->is_dead) const JobLock taken_over(path);
+  } catch (...) {  // OUT is complete with it, and who may not write there need not
+  }
 }
 
 }  // namespace
@@ -110,6 +121,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   run.command_line = options.command_line;
 
   if (options.resume && exec::is_published(peers, storage, plan, options.output, run)) {
+    if (peers.rank() == 0) remove_dead_lock(options.output);
     if (peers.rank() == 0 && !options.quiet)
       fmt::print("{}", options.log_json ? already_complete_json(options.output) : already_complete_text(options.output));
     return;

@@ -405,9 +405,13 @@ class merging(CliTest):
         for name in resumed:
             self.assertTrue(resumed[name] == whole[name], name)
         self.assert_ends(self.run_command("status", "out"), 0)
+        # As a job leaves it that dies between publishing its output and its own end.
+        self.write("out.lock", "")
+        os.utime(self.path("out.lock"), (0, 0))
         again = self.run_command("merge", "ties.yml", "out", "--resume")
         self.assert_ends(again, 0)
         self.assertIn("complete", again.stdout)
+        self.assertFalse(os.path.exists(self.path("out.lock")))
 
     def second_job_on_one_output_is_refused(self):
         status, second, _ = self._begin_and_interrupt(signal.SIGTERM)
