@@ -4,7 +4,7 @@
     cluster_test.py up|down             starts and stops the cluster that the tests of one build directory share
     cluster_test.py class.method        one test; ends with 77, and says why, where there can be no cluster
 
-MOEWELD and BENCH_CHECKPOINT name the binaries, CLUSTER_STATE a file that holds where the cluster is. Standard library only.
+MOEWELD and BENCH_CHECKPOINT name the binaries, SICK_DISK tests/support/sick_disk, CLUSTER_STATE a file that holds where the cluster is. Standard library only.
 """
 
 import json
@@ -26,6 +26,7 @@ import tiny_models  # noqa: E402
 
 MOEWELD = os.path.abspath(os.environ.get("MOEWELD", "moeweld"))
 BENCH_CHECKPOINT = os.environ.get("BENCH_CHECKPOINT", "bench_checkpoint")
+SICK_DISK = os.environ.get("SICK_DISK", "")
 STATE = os.environ.get("CLUSTER_STATE", "")
 SKIPPED = 77
 NODES = 3
@@ -306,11 +307,23 @@ class signals(ClusterTest):
 class restart(ClusterTest):
     """moeweld itself, interrupted while it writes."""
 
+    def slow_reads(self):
+        """In the place of moeweld: in a job's first run reads of model b take their time, so that the signal comes long before the merge could end."""
+        self.write("slow.sh", """#!/bin/bash
+if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
+  export LD_PRELOAD=%s SICK_DISK_PATH=%s SICK_DISK_CALLS=read SICK_DISK_WHILE=%s SICK_DISK_MS=80
+fi
+exec %s "$@"
+""" % tuple(shlex.quote(text) for text in (SICK_DISK, self.path("b", ""), self.directory, MOEWELD)))
+        os.chmod(self.path("slow.sh"), 0o755)
+        self.environment.update(MOEWELD=self.path("slow.sh"))
+
     def is_the_same_merge(self, launcher):
         for variant, name in enumerate(("base", "a", "b")):
             self.call(BENCH_CHECKPOINT, name, "--size-gb", "0.15", "--variant", str(variant))
         self.write("ties.yml", TIES % 0.5)
         self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
+        self.slow_reads()
         job = self.submit("merge.sbatch", "ties.yml", "out", "--journal-interval", "0.1", "--memory-limit", "256MiB", options=signals.SMALL,
                           MOEWELD_LAUNCHER=launcher)
         # All of the output is reserved at once; blocks that are in the journal are what a restart need not do again.
@@ -420,7 +433,7 @@ class registration(unittest.TestCase):
 
 
 CLASSES = (registration, network, nodes, restart, scripts, signals)
-HELPERS = {"is_the_same_merge", "assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
+HELPERS = {"is_the_same_merge", "slow_reads", "assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
 
 
 def all_tests():
