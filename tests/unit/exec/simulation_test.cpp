@@ -11,8 +11,12 @@
 namespace moeweld::testing_support {
 namespace {
 
-/// More of them, and others: bench_simulate.
+/// More of them, and others: bench_simulate. Under sanitizers, which take many times as long, every kind of life is lived too.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr std::uint32_t kNumSeeds = 500;
+#else
 constexpr std::uint32_t kNumSeeds = 10'000;
+#endif
 
 TEST(Simulation, EveryLifeEndsInTheSameBytes) {
   const TemporaryDirectory directory;
