@@ -1,7 +1,10 @@
 #include "exec/block_scaled_bands.h"
 
+#include <omp.h>
+
 #include <algorithm>
 
+#include "moeweld/base/thread_team.h"
 #include "moeweld/merge/block_scales.h"
 
 namespace moeweld::exec {
@@ -21,10 +24,8 @@ std::vector<float> BlockScaledBands::compute(const merge::MethodRow& method, con
   codes_.resize(elements.num_elements);
   merge::apply_elements(method, task, decisions, elements, reinterpret_cast<std::byte*>(values_.data()));
   std::vector<float> scales(merge::num_scale_blocks(columns), 0.0F);
-  const auto parts = static_cast<std::int64_t>((columns + kColumnsAtOnce - 1) / kColumnsAtOnce);
-#pragma omp parallel for schedule(dynamic) if (parts > 1)
-  for (std::int64_t part = 0; part < parts; ++part) {
-    const std::uint64_t first = static_cast<std::uint64_t>(part) * kColumnsAtOnce;
+  for_each_index(omp_get_max_threads(), (columns + kColumnsAtOnce - 1) / kColumnsAtOnce, [&](std::size_t part, std::size_t) {
+    const std::uint64_t first = part * kColumnsAtOnce;
     const std::uint64_t count = std::min(kColumnsAtOnce, columns - first);
     const auto row_values = [&](std::uint64_t row) { return std::span(values_).subspan(row * columns + first, count); };
     for (std::uint64_t row = 0; row < rows; ++row) merge::raise_block_maxima(row_values(row), first, scales.data());
@@ -34,7 +35,7 @@ std::vector<float> BlockScaledBands::compute(const merge::MethodRow& method, con
     for (std::uint64_t row = 0; row < rows; ++row) {
       merge::encode_block_scaled(row_values(row), first, scales.data(), codes_.data() + row * columns + first);
     }
-  }
+  });
   return scales;
 }
 

@@ -12,8 +12,8 @@ namespace moeweld::exec {
 
 namespace {
 
-/// Two: while one waits for the disk the other digests, and the disk never runs dry.
-constexpr int kWriterThreads = 2;
+/// While some digest, others wait for the disk: so many requests keep a fast one busy (docs/decisions/013-team-without-a-barrier.md).
+constexpr int kWriterThreads = 4;
 /// Files that one thread keeps open; when there are more, what they hold is synced and all are closed. A process may have 1024 as a rule.
 constexpr std::size_t kMostOpenFiles = 128;
 

@@ -3,12 +3,12 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <exception>
-#include <mutex>
+#include <functional>
 #include <string>
 #include <utility>
 
 #include "moeweld/base/error.h"
+#include "moeweld/base/thread_team.h"
 #include "moeweld/base/trace.h"
 
 namespace moeweld::merge {
@@ -18,26 +18,10 @@ namespace {
 /// Elements of one thread's share of apply(): a few hundred KiB of traffic, much more than a task costs to hand out.
 constexpr std::uint64_t kApplyElements = std::uint64_t{1} << 16;
 
-/// Exceptions must not leave an OpenMP region: the first one waits here until the region is over.
-class FirstException {
- public:
-  template <typename Action>
-  void guard(Action&& action) noexcept {
-    try {
-      action();
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      if (!exception_) exception_ = std::current_exception();
-    }
-  }
-  void rethrow_if_any() const {
-    if (exception_) std::rethrow_exception(exception_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::exception_ptr exception_;
-};
+/// The number that omp_set_num_threads() set for the calling thread; kernels do not use OpenMP's own regions.
+void for_each_task(std::size_t count, const std::function<void(std::size_t index, std::size_t worker)>& work) {
+  for_each_index(omp_get_max_threads(), count, work);
+}
 
 /// Inputs of a part of `elements` that starts `offset` elements later.
 std::vector<const std::byte*> inputs_at(const Task& task, const Elements& elements, std::uint64_t offset) {
@@ -63,39 +47,30 @@ void add_element_wise(std::span<const double> sums, std::vector<double>& total) 
 void measure_blocks(const MethodRow& method, const Task& task, const Decisions& decisions, const PhaseShape& phase,
                     const Elements& elements, PhasePartial& partial) {
   const std::uint64_t first_block = elements.first_element / kBlockElements;
-  const auto blocks = static_cast<std::int64_t>(num_blocks(elements.num_elements));
+  const std::uint64_t blocks = num_blocks(elements.num_elements);
   const std::size_t first_slot = partial.blocks.size();
   partial.counts.resize(phase.num_counts);
-  for (std::int64_t block = 0; block < blocks; ++block) partial.blocks.push_back(first_block + static_cast<std::uint64_t>(block));
+  for (std::uint64_t block = 0; block < blocks; ++block) partial.blocks.push_back(first_block + block);
   if (phase.has_sums) partial.block_sums.resize(partial.blocks.size());
 
-  FirstException failure;
-  std::mutex merging;
-#pragma omp parallel if (blocks > 1)
-  {
+  // Each thread's, once it has begun; it leaves them alone after its last block.
+  std::vector<std::vector<std::uint64_t>*> counts(static_cast<std::size_t>(omp_get_max_threads()), nullptr);
+  std::vector<double> no_sums;
+  for_each_task(blocks, [&](std::size_t block, std::size_t worker) {
     const trace::Span span(trace::Kind::kCombine, "measure");
-    std::vector<std::uint64_t>* counts = nullptr;
-    failure.guard([&] { counts = &scratch_counts(phase.num_counts); });
-    std::vector<double> no_sums;
-#pragma omp for schedule(dynamic) nowait
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      failure.guard([&] {
-        if (counts == nullptr) return;
-        const std::uint64_t offset = static_cast<std::uint64_t>(block) * kBlockElements;
-        const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
-        const Elements part{.first_element = elements.first_element + offset,
-                            .num_elements = std::min(kBlockElements, elements.num_elements - offset),
-                            .inputs = inputs};
-        std::vector<double>& sums = phase.has_sums ? partial.block_sums[first_slot + static_cast<std::size_t>(block)] : no_sums;
-        method.measure(task, decisions, phase, part, *counts, sums);
-      });
-    }
-    if (counts != nullptr && phase.num_counts != 0) {
-      const std::lock_guard lock(merging);
-      for (std::size_t i = 0; i < phase.num_counts; ++i) partial.counts[i] += (*counts)[i];
-    }
+    if (counts[worker] == nullptr) counts[worker] = &scratch_counts(phase.num_counts);
+    const std::uint64_t offset = block * kBlockElements;
+    const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
+    const Elements part{.first_element = elements.first_element + offset,
+                        .num_elements = std::min(kBlockElements, elements.num_elements - offset),
+                        .inputs = inputs};
+    std::vector<double>& sums = phase.has_sums ? partial.block_sums[first_slot + block] : no_sums;
+    method.measure(task, decisions, phase, part, *counts[worker], sums);
+  });
+  for (const std::vector<std::uint64_t>* own : counts) {
+    if (own == nullptr) continue;
+    for (std::size_t i = 0; i < phase.num_counts; ++i) partial.counts[i] += (*own)[i];
   }
-  failure.rethrow_if_any();
 }
 
 void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& phase, std::vector<PhasePartial> partials,
@@ -143,61 +118,47 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
 
 namespace {
 
-/// Calls work(slice, output) for slices of the elements, on all threads.
+/// Calls work(slice, output, worker) for slices of the elements, on all threads.
 template <class Work>
 void for_slices(const Task& task, const Elements& elements, std::byte* output, Work&& work) {
   const std::size_t element_size = size_bytes(task.output_dtype);
-  const auto slices = static_cast<std::int64_t>((elements.num_elements + kApplyElements - 1) / kApplyElements);
-  FirstException failure;
-#pragma omp parallel if (slices > 1)
-  {
+  for_each_task((elements.num_elements + kApplyElements - 1) / kApplyElements, [&](std::size_t slice, std::size_t worker) {
     const trace::Span span(trace::Kind::kCombine, "apply");
-#pragma omp for schedule(dynamic) nowait
-    for (std::int64_t slice = 0; slice < slices; ++slice) {
-      failure.guard([&] {
-        const std::uint64_t offset = static_cast<std::uint64_t>(slice) * kApplyElements;
-        const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
-        work(Elements{.first_element = elements.first_element + offset,
-                      .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
-                      .inputs = inputs},
-             output + offset * element_size);
-      });
-    }
-  }
-  failure.rethrow_if_any();
+    const std::uint64_t offset = slice * kApplyElements;
+    const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
+    work(Elements{.first_element = elements.first_element + offset,
+                  .num_elements = std::min<std::size_t>(kApplyElements, elements.num_elements - offset),
+                  .inputs = inputs},
+         output + offset * element_size, worker);
+  });
 }
 
 }  // namespace
 
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
-  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target) { method.apply(task, decisions, slice, target); });
+  for_slices(task, elements, output,
+             [&](const Elements& slice, std::byte* target, std::size_t) { method.apply(task, decisions, slice, target); });
 }
 
 void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
                  std::span<Doubts> doubts) {
-  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target) {
-    method.speculation->apply(task, guess, slice, target, doubts[static_cast<std::size_t>(omp_get_thread_num())]);
+  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target, std::size_t worker) {
+    method.speculation->apply(task, guess, slice, target, doubts[worker]);
   });
 }
 
 void mend_doubts(const MethodRow& method, const Task& task, const Decisions& decisions, std::span<const Doubts> parts,
                  const std::function<void(std::span<const std::uint64_t> elements, const std::byte* results)>& put) {
   constexpr std::size_t kDoubtsAtOnce = 8192;
-  FirstException failure;
   for (const Doubts& part : parts) {
-    const auto slices = static_cast<std::int64_t>((part.elements.size() + kDoubtsAtOnce - 1) / kDoubtsAtOnce);
-#pragma omp parallel for schedule(dynamic) if (slices > 1)
-    for (std::int64_t slice = 0; slice < slices; ++slice) {
-      failure.guard([&] {
-        const std::size_t first = static_cast<std::size_t>(slice) * kDoubtsAtOnce;
-        const std::size_t count = std::min(kDoubtsAtOnce, part.elements.size() - first);
-        std::vector<std::byte> results(count * size_bytes(task.output_dtype));
-        method.speculation->mend(task, decisions, part, first, count, results.data());
-        put(std::span(part.elements).subspan(first, count), results.data());
-      });
-    }
+    for_each_task((part.elements.size() + kDoubtsAtOnce - 1) / kDoubtsAtOnce, [&](std::size_t slice, std::size_t) {
+      const std::size_t first = slice * kDoubtsAtOnce;
+      const std::size_t count = std::min(kDoubtsAtOnce, part.elements.size() - first);
+      std::vector<std::byte> results(count * size_bytes(task.output_dtype));
+      method.speculation->mend(task, decisions, part, first, count, results.data());
+      put(std::span(part.elements).subspan(first, count), results.data());
+    });
   }
-  failure.rethrow_if_any();
 }
 
 }  // namespace moeweld::merge

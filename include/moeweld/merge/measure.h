@@ -34,14 +34,14 @@ void decide_phase(const MethodRow& method, const Task& task, const PhaseShape& p
 /// All phases over a whole tensor in memory.
 Decisions measure_all(const MethodRow& method, const Task& task, const Elements& whole);
 
-/// apply() with OpenMP over slices of the elements. `output` receives elements.num_elements elements.
+/// apply() on omp_get_max_threads() threads over slices of the elements. `output` receives elements.num_elements elements.
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output);
 
-/// Speculation::apply() with OpenMP; doubts[t] are those of thread t, at least omp_get_max_threads() of them.
+/// Speculation::apply() on several threads; doubts[t] are those of thread t, at least omp_get_max_threads() of them.
 void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
                  std::span<Doubts> doubts);
 
-/// Speculation::mend() with OpenMP: calls put(element, result) for every doubt, from any thread, results being one element of the output
+/// Speculation::mend() on several threads: calls put(element, result) for every doubt, from any thread, results being one element of the output
 /// each. `put` must not throw.
 void mend_doubts(const MethodRow& method, const Task& task, const Decisions& decisions, std::span<const Doubts> parts,
                  const std::function<void(std::span<const std::uint64_t> elements, const std::byte* results)>& put);
