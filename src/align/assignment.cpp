@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "moeweld/base/open_spans.h"
+
 namespace moeweld::align {
 
 namespace {
@@ -34,6 +36,7 @@ class Solver {
       take_free_columns();
       for (std::uint32_t row = 0; row < size_; ++row) {
         if (column_of_[row] == kNone) augment(row);
+        trace::made_progress();
       }
       prefer_low_columns();
     }
@@ -124,6 +127,7 @@ class Solver {
   /// Among the assignments of the largest sum, all of which use edges of reduced cost 0 alone, the first one in the order of columns.
   void prefer_low_columns() {
     for (std::uint32_t row = 0; row < size_; ++row) {
+      trace::made_progress();
       for (std::uint32_t column = 0; column < column_of_[row]; ++column) {
         if (row_of_[column] > row && reduced_cost(row, column) == 0 && give_up(row, column)) break;
       }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "moeweld/base/open_spans.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "align/products.cpp"
 #include "hwy/foreach_target.h"  // must precede the -inl header
@@ -73,6 +75,7 @@ void add_products(const float* a, std::size_t rows, const float* b, std::size_t 
   for (std::int64_t part = 0; part < num_parts; ++part) {
     const std::size_t first = static_cast<std::size_t>(part) * kColumnsAtOnce;
     HWY_DYNAMIC_DISPATCH(AddProducts)(a, rows, b + first * kDepth, std::min(kColumnsAtOnce, columns - first), c + first, stride);
+    trace::made_progress();
   }
 }
 

@@ -10,6 +10,7 @@
 #include "app/options.h"
 #include "app/run.h"
 #include "app/trace_file.h"
+#include "app/watchdog.h"
 #include "moeweld/dist/mpi_peers.h"
 #include "moeweld/exec/execute.h"
 #include "moeweld/formats/checkpoint.h"
@@ -56,6 +57,10 @@ bool is_computed_by_all(const Options& options) {
   if (command == Command::kSimilarity) return true;
   return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kVerify ||
          command == Command::kCheck || command == Command::kDiff || command == Command::kConvert;
+}
+
+bool writes_output(Command command) {
+  return command == Command::kMerge || command == Command::kExtract || command == Command::kReduce || command == Command::kConvert;
 }
 
 /// The storage that the node's ranks share, and the options with what is left open in them agreed upon.
@@ -106,6 +111,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
 
 int dispatch(Peers& peers, Options options) {
   if (!is_computed_by_all(options)) return run_command(peers, *make_posix_storage(), options);
+  const Watchdog watchdog(peers.rank(), peers.size(), std::chrono::duration<double>(options.stall_timeout_seconds),
+                          {.as_json = options.log_json, .writes_output = writes_output(options.command)});
   const std::shared_ptr<Storage> storage = settle_on_node(peers, options);
   TraceFile trace(peers, options.trace_file);
   try {
@@ -123,9 +130,7 @@ int dispatch(Peers& peers, Options options) {
 }
 
 LeftBehind left_behind(const Error& error, const Options& options) {
-  if (options.command != Command::kMerge && options.command != Command::kExtract && options.command != Command::kReduce &&
-      options.command != Command::kConvert)
-    return LeftBehind::kNotAsked;
+  if (!writes_output(options.command)) return LeftBehind::kNotAsked;
   if (error.code() == ErrorCode::kOutputExists) return LeftBehind::kOutputAsItWas;
   if (!exec::can_be_resumed(error)) return LeftBehind::kNothing;
   try {

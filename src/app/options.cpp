@@ -27,7 +27,7 @@ Examples:
 
 Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
 7 OUT exists, 8 verification failed, 9 a rank failed, 10 check: logits that are not finite,
-11 diff: the models differ, 75 interrupted: continue with --resume.)";
+11 diff: the models differ, 12 no progress for --stall-timeout: continue with --resume, 75 interrupted: continue with --resume.)";
 
 /// Flags that mergekit-yaml's and mergekit-moe's users type and that mean nothing here; those that take a value are marked.
 const std::map<std::string, bool> kWithoutEffect = {{"cuda", false},
@@ -135,6 +135,10 @@ class Parser {
     command.add_option("--io", io_, "How files are read and written: auto, buffered, direct (default auto)")
         ->check(CLI::IsMember({"auto", "buffered", "direct"}));
     command.add_option("--simd", options_.simd_target, "Vector instructions, such as AVX2; results do not depend on them");
+    command
+        .add_option("--stall-timeout", options_.stall_timeout_seconds,
+                    "Seconds without progress after which a job is ended, naming the rank and the call; 0: never (default 600)")
+        ->check(CLI::Range(0.0, 1e7));
     command.add_option("--trace", options_.trace_file, "Write a timeline of all ranks' threads to this file, for ui.perfetto.dev");
     command.add_option("--log-format", log_format_, "text or json (default text)")->check(CLI::IsMember({"text", "json"}));
     command.add_flag("-q,--quiet", options_.quiet, "No progress, no summary");

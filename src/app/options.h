@@ -62,6 +62,7 @@ struct Options {
   bool force = false;
   bool resume = false;
   double journal_interval_seconds = 5;
+  double stall_timeout_seconds = 600;  ///< 0: no watchdog
   bool check_finite = false;
   bool check = false;  ///< merge --check
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;

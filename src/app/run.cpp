@@ -8,7 +8,10 @@
 #include "app/interruption.h"
 #include "app/layer_progress.h"
 #include "app/progress.h"
+#include "app/signs_of_life.h"
+#include "app/stall_judge.h"
 #include "app/writers.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/exec/status.h"
 #include "moeweld/merge/method.h"
 #include "moeweld/plan/plan_report.h"
@@ -44,19 +47,32 @@ std::unique_ptr<JobLock> take_lock(Peers& peers, Storage& storage, const std::st
     const std::string path = exec::lock_path(output);
     if (const std::size_t slash = path.find_last_of('/'); slash != std::string::npos && slash != 0)
       storage.make_directories(path.substr(0, slash));
+    const trace::Span span(trace::Kind::kWrite, "take the lock", 0, path);
     lock = std::make_unique<JobLock>(path);
   });
   return lock;
 }
 
-/// A job that died between publishing OUT and its own end has left its lock.
+/// A job that died between publishing OUT and its own end has left its lock and heartbeats.
 void remove_dead_lock(const std::string& output) noexcept {
   try {
     const std::string path = exec::lock_path(output);
     const std::optional<LockState> state = look_at_lock(path);
-    if (state && state->is_dead) const JobLock taken_over(path);
+    if (!state || !state->is_dead) return;
+    const JobLock taken_over(path);
+    HeartbeatFile(exec::heartbeat_path(output)).remove();
   } catch (...) {  // OUT is complete with it, and who may not write there need not
   }
+}
+
+/// Nothing for one rank, which nobody waits for. Collective; throws the same Error on every rank.
+std::unique_ptr<SignsOfLife> make_signs_of_life(Peers& peers, const Options& options) {
+  const std::string path = exec::heartbeat_path(options.output);
+  if (peers.size() > 1 && options.stall_timeout_seconds > 0)
+    return std::make_unique<SignsOfLife>(peers, path, std::chrono::duration<double>(options.stall_timeout_seconds) / kBeatsPerTimeout);
+  // An earlier job's, which was killed.
+  if (peers.rank() == 0) HeartbeatFile(path).remove();
+  return nullptr;
 }
 
 }  // namespace
@@ -131,6 +147,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   run.writer = writer.get();
   exec::preflight(peers, storage, plan, options.output, run);
   const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);
+  const std::unique_ptr<SignsOfLife> signs_of_life = make_signs_of_life(peers, options);
   const bool speaks = peers.rank() == 0 && !options.quiet;
   if (speaks && !options.log_json) {
     fmt::print("{}", plan::plan_text(plan, schedule, exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads), false));

@@ -6,10 +6,12 @@
 #include <mutex>
 #include <vector>
 
+#include "base/thread_spans.h"
+
 namespace moeweld::trace {
 
 namespace detail {
-std::atomic<bool> is_on{false};
+std::atomic<unsigned> modes{0};
 }  // namespace detail
 
 namespace {
@@ -86,7 +88,7 @@ class HeldRow {
 thread_local HeldRow held_row;
 
 const char* category(Kind kind) {
-  constexpr const char* kNames[] = {"stage", "read", "combine", "write", "journal", "wait"};
+  constexpr const char* kNames[] = {"stage", "read", "combine", "write", "journal", "wait", "wait", "write"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -107,7 +109,7 @@ std::int64_t now_ns() {
 
 void record(Kind kind, const char* name, std::int64_t begin_ns, std::uint64_t bytes) noexcept {
   const std::int64_t end_ns = now_ns();
-  if (!is_on.load(std::memory_order_relaxed)) return;
+  if (!is_on()) return;
   if (recorder().num_spans.fetch_add(1, std::memory_order_relaxed) >= kMostSpans) return;
   try {
     held_row.get().events.push_back({begin_ns, end_ns, name, bytes, kind});
@@ -124,12 +126,15 @@ void start() {
   ++all.generation;
   all.num_spans = 0;
   all.origin_ns = detail::now_ns();
-  detail::is_on = true;
+  detail::modes |= detail::kRecording;
 }
 
-void stop() { detail::is_on = false; }
+void stop() { detail::modes &= ~detail::kRecording; }
 
-void name_thread(const std::string& name) { held_row.rename(name); }
+void name_thread(const std::string& name) {
+  held_row.rename(name);
+  name_thread_spans(name);
+}
 
 std::string events_json(int rank) {
   Recorder& all = recorder();

@@ -25,6 +25,7 @@ class GatherWriter final : public exec::RoundWriter {
  public:
   GatherWriter(Peers& peers, Storage& storage, IoMode mode, std::optional<int> group, MPI_Comm world)
       : RoundWriter(peers), storage_(storage), mode_(mode) {
+    const trace::Span span(trace::Kind::kPeers, "MPI_Comm_split");
     check_mpi(group ? MPI_Comm_split(world, *group, peers.rank(), node_.address())
                     : MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, peers.rank(), MPI_INFO_NULL, node_.address()),
               "MPI_Comm_split");
@@ -65,7 +66,7 @@ class GatherWriter final : public exec::RoundWriter {
   }
 
   void send(std::span<const std::byte> bytes) {
-    const trace::Span span(trace::Kind::kWrite, "send to the node's writer", bytes.size());
+    const trace::Span span(trace::Kind::kSharedWrite, "send to the node's writer", bytes.size());
     for (std::size_t done = 0; done < bytes.size(); done += kSlabBytes) {
       const std::size_t size = std::min(kSlabBytes, bytes.size() - done);
       check_mpi(MPI_Send(bytes.data() + done, checked_cast<int>(size), MPI_BYTE, 0, 0, node_.get()), "MPI_Send");
@@ -82,7 +83,10 @@ class GatherWriter final : public exec::RoundWriter {
     };
     if (part.size_bytes != 0) start(0);
     for (std::uint64_t done = 0; done < part.size_bytes; done += kSlabBytes) {
-      check_mpi(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
+      {
+        const trace::Span span(trace::Kind::kPeers, "wait for a rank of the node");
+        check_mpi(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait");
+      }
       if (done + kSlabBytes < part.size_bytes) start(done + kSlabBytes);
       const std::span<const std::byte> bytes(slabs_[done / kSlabBytes % 2].data(),
                                              std::min<std::uint64_t>(kSlabBytes, part.size_bytes - done));

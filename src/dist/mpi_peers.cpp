@@ -34,7 +34,7 @@ class MpiPeers final : public Peers {
   int ranks_on_host() const override { return ranks_on_host_; }
 
   void broadcast(std::vector<std::byte>& bytes, int root) override {
-    const trace::Span span(trace::Kind::kWait, "broadcast");
+    const trace::Span span(trace::Kind::kPeers, "broadcast");
     std::uint64_t length = bytes.size();
     check_mpi(MPI_Bcast(&length, 1, MPI_UINT64_T, root, comm_), "MPI_Bcast");
     bytes.resize(length);
@@ -42,7 +42,7 @@ class MpiPeers final : public Peers {
   }
 
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> bytes) override {
-    const trace::Span span(trace::Kind::kWait, "all-gather");
+    const trace::Span span(trace::Kind::kPeers, "all-gather");
     const std::uint64_t length = bytes.size();
     std::vector<std::uint64_t> lengths(static_cast<std::size_t>(size_));
     check_mpi(MPI_Allgather(&length, 1, MPI_UINT64_T, lengths.data(), 1, MPI_UINT64_T, comm_), "MPI_Allgather");
@@ -61,7 +61,7 @@ class MpiPeers final : public Peers {
   }
 
   void sum(std::span<std::uint64_t> values) override {
-    const trace::Span span(trace::Kind::kWait, "sum");
+    const trace::Span span(trace::Kind::kPeers, "sum");
     constexpr std::size_t kPiece = kMessageBytes / sizeof(std::uint64_t);
     for (std::size_t done = 0; done < values.size(); done += kPiece) {
       const std::size_t count = std::min(kPiece, values.size() - done);
@@ -70,7 +70,7 @@ class MpiPeers final : public Peers {
   }
 
   void barrier() override {
-    const trace::Span span(trace::Kind::kWait, "barrier");
+    const trace::Span span(trace::Kind::kPeers, "barrier");
     check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
   }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dist/mpi_call.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld::dist {
 
@@ -23,6 +24,7 @@ constexpr int kPollsPerCallback = 5;
 class MpiProgressBoard final : public ProgressBoard {
  public:
   explicit MpiProgressBoard(MPI_Comm parent) {
+    const trace::Span span(trace::Kind::kPeers, "MPI_Comm_dup");
     check_mpi(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");

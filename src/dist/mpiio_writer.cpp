@@ -44,6 +44,7 @@ class Hints {
 class MpiIoWriter final : public exec::RoundWriter {
  public:
   MpiIoWriter(Peers& peers, MPI_Comm world) : RoundWriter(peers) {
+    const trace::Span span(trace::Kind::kPeers, "MPI_Comm_dup");
     check_mpi(MPI_Comm_dup(world, world_.address()), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(world_.get(), MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_split_type(world_.get(), MPI_COMM_TYPE_SHARED, peers.rank(), MPI_INFO_NULL, node_.address()), "MPI_Comm_split_type");
@@ -82,6 +83,7 @@ class MpiIoWriter final : public exec::RoundWriter {
 
   void abandon() noexcept override {
     // Closing is collective over a file's ranks, all of which come here; in the order in which all have them.
+    const trace::Span span(trace::Kind::kSharedWrite, "MPI_File_close");
     for (auto& [index, file] : files_) {
       for (Place& place : file.places) {
         if (place.handle != MPI_FILE_NULL) MPI_File_close(&place.handle);
@@ -126,7 +128,7 @@ class MpiIoWriter final : public exec::RoundWriter {
   /// Collective over the file's ranks, also those that have nothing to write in this round.
   static void write_place(const Place& place, const exec::OutputPiece* mine) {
     const std::uint64_t size = mine == nullptr ? 0 : mine->bytes.size();
-    const trace::Span span(trace::Kind::kWrite, "MPI-IO round", size);
+    const trace::Span span(trace::Kind::kSharedWrite, "MPI-IO round", size, place.path);
     MPI_Status status;
     check_file(MPI_File_write_at_all(place.handle, mine == nullptr ? 0 : checked_cast<MPI_Offset>(mine->offset),
                                      mine == nullptr ? nullptr : mine->bytes.data(), checked_cast<int>(size), MPI_BYTE, &status),
@@ -143,6 +145,7 @@ class MpiIoWriter final : public exec::RoundWriter {
     const plan::PlannedOutputFile& planned = plan_->output_files[index];
     file.places.push_back({directory_ + "/" + planned.name});
     for (const std::string& copy : planned.copies) file.places.push_back({directory_ + "/" + copy});
+    const trace::Span span(trace::Kind::kSharedWrite, "MPI_File_open", 0, planned.name);
     const std::vector<int>& ranks = shared_.at(index);
     MPI_Group all = MPI_GROUP_NULL;
     MPI_Group some = MPI_GROUP_NULL;
@@ -171,6 +174,7 @@ class MpiIoWriter final : public exec::RoundWriter {
   static void close_file(File& file, ProblemList& problems) {
     for (Place& place : file.places) {
       if (place.handle == MPI_FILE_NULL) continue;
+      const trace::Span span(trace::Kind::kSharedWrite, "MPI_File_sync", 0, place.path);
       const int synced = MPI_File_sync(place.handle);
       const int closed = MPI_File_close(&place.handle);
       problems.attempt([&] { check_file(synced, "MPI_File_sync", place.path); });

@@ -7,6 +7,7 @@
 namespace moeweld::exec {
 
 std::string lock_path(const std::string& output_directory) { return plain_directory(output_directory) + ".lock"; }
+std::string heartbeat_path(const std::string& output_directory) { return plain_directory(output_directory) + ".heartbeats"; }
 
 OutputStatus status_of(Storage& storage, const std::string& output_directory) {
   OutputStatus status;

@@ -46,7 +46,7 @@ void WorldProgress::update(std::uint64_t read_bytes, std::uint64_t written_bytes
 void WorldProgress::finish() {
   if (finished_) return;
   finished_ = true;
-  const trace::Span span(trace::Kind::kWait, "wait for other ranks");
+  const trace::Span span(trace::Kind::kPeers, "wait for other ranks");
   std::exception_ptr failure;
   board_->finish(own_, [&] {
     if (failure) return;

@@ -40,12 +40,13 @@ class Hdf5Writer final : public exec::OutputWriter {
       } else if (!has_work) {
         return;
       }
+      const trace::Span span(trace::Kind::kSharedWrite, "H5Fopen", 0, path_);
       file_ = checked(H5Fopen(path_.c_str(), H5F_ACC_RDWR, access.get()), H5Fclose, "H5Fopen", path_);
     });
   }
 
   void write(const exec::OutputPiece& piece) override {
-    const trace::Span span(trace::Kind::kWrite, "H5Dwrite", piece.bytes.size());
+    const trace::Span span(trace::Kind::kWrite, "H5Dwrite", piece.bytes.size(), path_);
     const std::uint64_t end = piece.offset + piece.bytes.size();
     auto tensor = std::partition_point(plan_->tensors.begin(), plan_->tensors.end(), [&](const plan::PlannedTensor& candidate) {
       return candidate.begin + candidate.size_bytes <= piece.offset;
@@ -63,6 +64,7 @@ class Hdf5Writer final : public exec::OutputWriter {
     dataset_ = {};
     current_ = nullptr;
     agree_on(peers_, [&] {
+      const trace::Span span(trace::Kind::kSharedWrite, "H5Fclose", 0, path_);
       if (!file_.close()) fail("H5Fclose", path_);
     });
     agree_on(peers_, [&] {

@@ -65,6 +65,7 @@ bool is_page_ready(int descriptor, std::uint64_t offset) {
 class PosixInputFile final : public InputFile {
  public:
   PosixInputFile(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) : path_(path), mode_(mode), gate_(std::move(gate)) {
+    const trace::Span span(trace::Kind::kRead, "open", 0, path_);
     // Without O_NONBLOCK the open of a named pipe would wait for ever.
     buffered_ = try_open(path, O_RDONLY | O_NONBLOCK);
     if (!buffered_.is_open()) throw_system_error(errno, "open", path);
@@ -96,7 +97,7 @@ class PosixInputFile final : public InputFile {
     const bool direct = direct_.is_usable() && is_direct_aligned(offset, buffer.data(), buffer.size()) &&
                         (mode_ == IoMode::kDirect || !is_cached(offset, buffer.size()));
     const IoTurn turn(gate_.get());
-    const trace::Span span(trace::Kind::kRead, "read", buffer.size());
+    const trace::Span span(trace::Kind::kRead, "read", buffer.size(), path_);
     std::size_t done = 0;
     while (done < buffer.size()) {
       // After a short read the rest may be unaligned; the page cache takes it.
@@ -154,6 +155,7 @@ class PosixInputFile final : public InputFile {
 class PosixOutputFile final : public OutputFile {
  public:
   PosixOutputFile(const std::string& path, IoMode mode, std::shared_ptr<IoGate> gate) : path_(path), gate_(std::move(gate)) {
+    const trace::Span span(trace::Kind::kWrite, "open", 0, path_);
     buffered_ = try_open(path, O_WRONLY | O_CREAT | O_NONBLOCK);
     if (!buffered_.is_open()) throw_system_error(errno, "open for writing", path);
     if (mode != IoMode::kBuffered) direct_.open(path, O_WRONLY);
@@ -165,7 +167,7 @@ class PosixOutputFile final : public OutputFile {
     }
     const bool direct = is_direct_aligned(offset, bytes.data(), bytes.size());
     const IoTurn turn(gate_.get());
-    const trace::Span span(trace::Kind::kWrite, "write", bytes.size());
+    const trace::Span span(trace::Kind::kWrite, "write", bytes.size(), path_);
     std::size_t done = 0;
     while (done < bytes.size()) {
       const bool use_direct = direct && direct_.is_usable() && done % kDirectAlignment == 0;
@@ -185,7 +187,7 @@ class PosixOutputFile final : public OutputFile {
   }
 
   void sync() override {
-    const trace::Span span(trace::Kind::kWrite, "sync");
+    const trace::Span span(trace::Kind::kWrite, "sync", 0, path_);
     posix::sync(buffered_.get(), path_);
   }
 

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "moeweld/base/error.h"
+#include "moeweld/base/trace.h"
 #include "posix_system.h"
 
 namespace moeweld {
@@ -85,6 +86,7 @@ class PosixStorage final : public Storage {
   }
 
   void create_sized(const std::string& path, std::uint64_t size_bytes) override {
+    const trace::Span span(trace::Kind::kWrite, "make room", 0, path);
     const std::string action = "make room for " + std::to_string(size_bytes) + " bytes";
     if (size_bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) posix::throw_system_error(EFBIG, action, path);
     posix::Descriptor descriptor = posix::try_open(path, O_WRONLY | O_CREAT);
@@ -146,6 +148,7 @@ class PosixStorage final : public Storage {
   }
 
   std::vector<DirectoryEntry> list(const std::string& path) override {
+    const trace::Span span(trace::Kind::kRead, "list", 0, path);
     std::vector<DirectoryEntry> entries;
     attempt("list", path, [&](std::error_code& error) {
       for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
@@ -163,16 +166,19 @@ class PosixStorage final : public Storage {
   }
 
   void rename(const std::string& from, const std::string& to) override {
+    const trace::Span span(trace::Kind::kWrite, "rename", 0, from);
     if (::rename(from.c_str(), to.c_str()) != 0) posix::throw_system_error(errno, "rename to '" + to + "'", from);
     sync_directory(parent_of(to));
     if (parent_of(from) != parent_of(to)) sync_directory(parent_of(from));
   }
 
   void remove_all(const std::string& path) override {
+    const trace::Span span(trace::Kind::kWrite, "remove", 0, path);
     attempt("remove", path, [&](std::error_code& error) { fs::remove_all(path, error); });
   }
 
   void sync_directory(const std::string& path) override {
+    const trace::Span span(trace::Kind::kWrite, "sync the directory", 0, path);
     const posix::Descriptor descriptor = posix::try_open(path, O_RDONLY | O_DIRECTORY);
     if (!descriptor.is_open()) posix::throw_system_error(errno, "open the directory", path);
     // Some network file systems have nothing to sync in a directory and say EINVAL.
@@ -208,6 +214,7 @@ class PosixStorage final : public Storage {
   }
 
   static bool status_of(const std::string& path, struct stat& status) {
+    const trace::Span span(trace::Kind::kRead, "look at", 0, path);
     if (::stat(path.c_str(), &status) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     posix::throw_system_error(errno, "inspect", path);

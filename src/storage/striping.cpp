@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moeweld/base/checked.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld {
 
@@ -45,6 +46,7 @@ Striping choose_striping(std::uint64_t largest_file_bytes, int most_writers) {
 std::string set_striping(Storage& storage, const std::string& directory, const Striping& striping) {
   if (storage.space(directory).file_system != "lustre") return {};
   const std::string what = std::to_string(striping.count) + " stripes of " + std::to_string(striping.size_bytes / kMiB) + " MiB";
+  const trace::Span span(trace::Kind::kWrite, "lfs setstripe", 0, directory);
   const int result =
       run_program({"lfs", "setstripe", "-c", std::to_string(striping.count), "-S", std::to_string(striping.size_bytes), directory});
   if (result == 0) return {};

@@ -106,7 +106,7 @@ class arguments(CliTest):
         self.assert_ends(result, 0)
         for command in ("merge", "plan", "verify", "inspect", "extract", "reduce", "check", "diff", "methods"):
             self.assertIn(command, result.stdout)
-        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "75"):
+        for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "75"):
             self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
 
     def version_is_printed(self):

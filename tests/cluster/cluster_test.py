@@ -105,6 +105,15 @@ def tree(directory):
     return result
 
 
+def write_sick_moeweld(script, condition, path, settings):
+    """A program that is moeweld, and where the shell's condition holds on a disk that is sick with files of that path: tests/support/sick_disk.c."""
+    variables = {"LD_PRELOAD": SICK_DISK, "SICK_DISK_CALLS": "read", "SICK_DISK_PATH": path, **{"SICK_DISK_" + key: value for key, value in settings.items()}}
+    with open(script, "w", encoding="utf-8") as file:
+        file.write("#!/bin/bash\nif %s; then\n  export %s\nfi\nexec %s \"$@\"\n" % (
+            condition, " ".join("%s=%s" % (name, shlex.quote(value)) for name, value in variables.items()), shlex.quote(MOEWELD)))
+    os.chmod(script, 0o755)
+
+
 class ClusterTest(unittest.TestCase):
     def setUp(self):
         with open(STATE, encoding="utf-8") as file:
@@ -307,23 +316,18 @@ class signals(ClusterTest):
 class restart(ClusterTest):
     """moeweld itself, interrupted while it writes."""
 
-    def slow_reads(self):
-        """In the place of moeweld: in a job's first run reads of model b take their time, so that the signal comes long before the merge could end."""
-        self.write("slow.sh", """#!/bin/bash
-if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
-  export LD_PRELOAD=%s SICK_DISK_PATH=%s SICK_DISK_CALLS=read SICK_DISK_WHILE=%s SICK_DISK_MS=80
-fi
-exec %s "$@"
-""" % tuple(shlex.quote(text) for text in (SICK_DISK, self.path("b", ""), self.directory, MOEWELD)))
-        os.chmod(self.path("slow.sh"), 0o755)
-        self.environment.update(MOEWELD=self.path("slow.sh"))
+    def sick_disk(self, condition, **settings):
+        """In the place of moeweld: where the shell's condition holds, reads of model b take their time, or hang."""
+        write_sick_moeweld(self.path("sick.sh"), condition, self.path("b", "model"), settings)
+        self.environment.update(MOEWELD=self.path("sick.sh"))
 
     def is_the_same_merge(self, launcher):
         for variant, name in enumerate(("base", "a", "b")):
             self.call(BENCH_CHECKPOINT, name, "--size-gb", "0.15", "--variant", str(variant))
         self.write("ties.yml", TIES % 0.5)
         self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
-        self.slow_reads()
+        # In the first run, so that the signal comes long before the merge could end.
+        self.sick_disk('[ "${SLURM_RESTART_COUNT:-0}" = 0 ]', WHILE=self.directory, MS="80")
         job = self.submit("merge.sbatch", "ties.yml", "out", "--journal-interval", "0.1", "--memory-limit", "256MiB", options=signals.SMALL,
                           MOEWELD_LAUNCHER=launcher)
         # All of the output is reserved at once; blocks that are in the journal are what a restart need not do again.
@@ -344,6 +348,23 @@ exec %s "$@"
 
     def after_a_signal_by_mpirun(self):
         self.is_the_same_merge("mpirun")
+
+    def after_a_disk_that_hangs(self):
+        """The job does not queue itself again; continued by hand, it ends in the same bytes."""
+        self.models("base", "a", "b", layers=2, hidden=512, intermediate=2048, vocab=4000, heads=8, kv_heads=4)
+        self.write("ties.yml", TIES % 0.5)
+        self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
+        self.write("sick", "")
+        self.sick_disk("true", WHILE=self.path("sick"), RANK="2", BYTES="100000")
+        job = self.submit("merge.sbatch", "ties.yml", "out", "--stall-timeout", "4", options=signals.SMALL)
+        said = self.assert_job_ends(job, "FAILED")
+        self.assertRegex(said, r"rank 2 \(process \d+ on n\d\) is in 'read b/model")
+        self.assertIn("task 2: Exited with exit code 12", said)
+        self.assertEqual(self.fields(job)["Restarts"], "0", said)
+        self.assertFalse(os.path.exists(self.path("out")))
+        os.remove(self.path("sick"))
+        self.assert_job_ends(self.submit("merge.sbatch", "ties.yml", "out", options=signals.SMALL))
+        self.assert_same_weights("out", "reference")
 
 
 class nodes(ClusterTest):
@@ -404,6 +425,16 @@ class network(unittest.TestCase):
         self.nodes("run", str(self.RANKS), MOEWELD, "merge", "ties.yml", "out", "-q")
         self.assert_same_weights("out")
 
+    def slow_node_is_waited_for(self):
+        """Far longer than the watchdog's timeout, on a link that is slow as well."""
+        self.prepare(layers=2, hidden=512, intermediate=2048, vocab=4000, heads=8, kv_heads=4)
+        write_sick_moeweld(self.path("sick.sh"), '[ "$(uname -n)" = n2 ]', self.path("b", "model"), {"WHILE": self.directory, "MS": "600"})
+        self.nodes("lag", "n2", "5")
+        start = time.monotonic()
+        self.nodes("run", str(self.RANKS), self.path("sick.sh"), "merge", "ties.yml", "out", "-q", "--memory-limit", "128MiB", "--threads", "1", "--stall-timeout", "2.5")
+        self.assertGreater(time.monotonic() - start, 5, "it was not slow enough to show anything")
+        self.assert_same_weights("out")
+
     def cut_ends_the_job_and_leaves_nothing_that_looks_complete(self):
         self.prepare(layers=2, hidden=512, intermediate=2048, vocab=4000, heads=8, kv_heads=4)
         self.nodes("lag", "n2", "30")  # every exchange of the ranks takes long enough to be cut
@@ -433,7 +464,7 @@ class registration(unittest.TestCase):
 
 
 CLASSES = (registration, network, nodes, restart, scripts, signals)
-HELPERS = {"is_the_same_merge", "slow_reads", "assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
+HELPERS = {"is_the_same_merge", "sick_disk", "assert_same_weights", "nodes", "path", "prepare", "setUp", "merge_with", "begin", "ranks_that", "comes_back"}
 
 
 def all_tests():

@@ -3,6 +3,7 @@
  *   SICK_DISK_PATH    part of the path of the files that are sick
  *   SICK_DISK_CALLS   which calls on them: read, write, sync, or several, separated by commas
  *   SICK_DISK_WHILE   only as long as this file exists
+ *   SICK_DISK_BYTES   only calls on so many bytes or more
  *   SICK_DISK_MS      how much longer each takes; without it, it ends when SICK_DISK_WHILE is gone
  *   SICK_DISK_RANK    only in this rank of mpirun or srun
  */
@@ -20,12 +21,14 @@ static void sleep_ms(long ms) {
   nanosleep(&duration, NULL);
 }
 
-static int is_sick(int descriptor, const char* call) {
+static int is_sick(int descriptor, const char* call, size_t size_bytes) {
   const char* path = getenv("SICK_DISK_PATH");
   const char* calls = getenv("SICK_DISK_CALLS");
   const char* only_while = getenv("SICK_DISK_WHILE");
   const char* only_rank = getenv("SICK_DISK_RANK");
   if (path == NULL || calls == NULL || only_while == NULL || strstr(calls, call) == NULL) return 0;
+  const char* least_bytes = getenv("SICK_DISK_BYTES");
+  if (least_bytes != NULL && size_bytes < strtoul(least_bytes, NULL, 10)) return 0;
   if (only_rank != NULL) {
     const char* rank = getenv("OMPI_COMM_WORLD_RANK");
     if (rank == NULL) rank = getenv("PMIX_RANK");
@@ -40,8 +43,8 @@ static int is_sick(int descriptor, const char* call) {
   return strstr(target, path) != NULL && access(only_while, F_OK) == 0;
 }
 
-static void suffer(int descriptor, const char* call) {
-  if (!is_sick(descriptor, call)) return;
+static void suffer(int descriptor, const char* call, size_t size_bytes) {
+  if (!is_sick(descriptor, call, size_bytes)) return;
   const char* ms = getenv("SICK_DISK_MS");
   if (ms != NULL) {
     sleep_ms(atol(ms));
@@ -56,13 +59,13 @@ typedef int (*Sync)(int);
 
 /* off_t has 64 bits on the systems that this is built for, so both names are one call. */
 ssize_t pread(int descriptor, void* buffer, size_t size_bytes, off_t offset) {
-  suffer(descriptor, "read");
+  suffer(descriptor, "read", size_bytes);
   return ((Read)dlsym(RTLD_NEXT, "pread"))(descriptor, buffer, size_bytes, offset);
 }
 ssize_t pread64(int descriptor, void* buffer, size_t size_bytes, off_t offset) { return pread(descriptor, buffer, size_bytes, offset); }
 
 ssize_t pwrite(int descriptor, const void* bytes, size_t size_bytes, off_t offset) {
-  suffer(descriptor, "write");
+  suffer(descriptor, "write", size_bytes);
   return ((Write)dlsym(RTLD_NEXT, "pwrite"))(descriptor, bytes, size_bytes, offset);
 }
 ssize_t pwrite64(int descriptor, const void* bytes, size_t size_bytes, off_t offset) {
@@ -70,6 +73,6 @@ ssize_t pwrite64(int descriptor, const void* bytes, size_t size_bytes, off_t off
 }
 
 int fdatasync(int descriptor) {
-  suffer(descriptor, "sync");
+  suffer(descriptor, "sync", 0);
   return ((Sync)dlsym(RTLD_NEXT, "fdatasync"))(descriptor);
 }

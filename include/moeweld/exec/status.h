@@ -23,5 +23,7 @@ OutputStatus status_of(Storage& storage, const std::string& output_directory);
 
 /// "out/" → "out.lock".
 std::string lock_path(const std::string& output_directory);
+/// "out/" → "out.heartbeats".
+std::string heartbeat_path(const std::string& output_directory);
 
 }  // namespace moeweld::exec
