@@ -34,8 +34,8 @@ class MainPass {
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, pipeline_.files, pipeline_.slots, pipeline_.options.in_one_thread);
-    // The reader is never idle while a question for more is on its way.
-    const std::size_t ahead = pipeline_.options.in_one_thread ? 0 : most_units_ahead(pipeline_.slots.buffer_bytes());
+    // The reader is not idle while a question for more is on its way; and what is asked for early nobody else can take.
+    const std::size_t ahead = pipeline_.options.in_one_thread ? 0 : kReadAheadUnits;
     while (true) {
       while (reader.num_left() <= ahead && supply(reader)) {
       }

@@ -85,7 +85,8 @@ UnitReader::Turn UnitReader::next_turn() {
       if (next_ == units_.size()) return false;
       const Piece& piece = units_[next_].front();
       const bool held = needs_measuring(plan_.operations[piece.operation]) && !piece.is_guessed;
-      return next_ - num_taken_ < (held ? most_units_ahead(slots_.buffer_bytes()) : kReadAheadUnits);
+      const std::size_t most = held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
+      return next_ - num_taken_ < most;
     };
     changed_.wait(lock, [&] { return stop_ || failure_ || may_read(); });
     if (stop_ || failure_) return {};

@@ -1,7 +1,6 @@
 #pragma once
 /// Reads units ahead of the computation in threads of its own; they are taken in order.
 
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -46,7 +45,6 @@ constexpr std::size_t kReaderThreads = 2;
 /// Slots in flight while units are applied as they come, and bytes of them while tensors are held.
 constexpr std::size_t kReadAheadUnits = 4;
 constexpr std::size_t kReadAheadBytesHeld = std::size_t{48} << 20;
-inline std::size_t most_units_ahead(std::size_t slot_bytes) { return std::max(kReadAheadUnits, kReadAheadBytesHeld / slot_bytes); }
 
 class UnitReader {
  public:

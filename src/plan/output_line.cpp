@@ -21,11 +21,18 @@ Border nearest_border(const MergePlan& plan, std::uint32_t file, std::uint64_t o
   return {file, nearest};
 }
 
+/// The stretch that holds the byte at `border`, or the next one.
+std::span<const Stretch>::iterator stretch_at(std::span<const Stretch> stretches, const Border& border) {
+  return std::partition_point(stretches.begin(), stretches.end(), [&](const Stretch& stretch) {
+    return Border{stretch.place.file, stretch.place.begin + stretch.place.size_bytes} <= border;
+  });
+}
+
 /// Bytes of inputs that are read twice because `border` lies inside a measured operation.
-std::uint64_t sharing_cost(const Stretch& stretch, const Border& border) {
-  const bool inside = border.file == stretch.place.file && border.offset > stretch.place.begin &&
-                      border.offset < stretch.place.begin + stretch.place.size_bytes;
-  return inside && stretch.measured ? stretch.input_bytes : 0;
+std::uint64_t sharing_bytes(std::span<const Stretch> stretches, const Border& border) {
+  const auto stretch = stretch_at(stretches, border);
+  if (stretch == stretches.end() || Border{stretch->place.file, stretch->place.begin} >= border) return 0;
+  return stretch->measured ? stretch->input_bytes : 0;
 }
 
 }  // namespace
@@ -88,10 +95,8 @@ Cut choose_cut(const MergePlan& plan, std::span<const Stretch> stretches, double
     const double fraction = stretch->cost > 0 ? std::clamp((ideal_cost - stretch->cost_begin) / stretch->cost, 0.0, 1.0) : 0.0;
     const auto offset = stretch->place.begin + static_cast<std::uint64_t>(fraction * static_cast<double>(stretch->place.size_bytes));
     const Border border = nearest_border(plan, stretch->place.file, offset);
-    // An aligned border near a tensor's edge may lie in its neighbour: both are asked.
-    std::uint64_t sharing = sharing_cost(*stretch, border);
-    if (stretch != stretches.begin()) sharing += sharing_cost(*std::prev(stretch), border);
-    if (std::next(stretch) != stretches.end()) sharing += sharing_cost(*std::next(stretch), border);
+    // An aligned border near a tensor's edge may lie in another one.
+    const std::uint64_t sharing = sharing_bytes(stretches, border);
     const double distance = std::abs(stretch->cost_begin + fraction * stretch->cost - ideal_cost);
     if (sharing < best_sharing || (sharing == best_sharing && distance < best_distance)) {
       best = border;
@@ -103,9 +108,7 @@ Cut choose_cut(const MergePlan& plan, std::span<const Stretch> stretches, double
 }
 
 double cost_before(std::span<const Stretch> stretches, Border border) {
-  const auto next = std::partition_point(stretches.begin(), stretches.end(), [&](const Stretch& stretch) {
-    return Border{stretch.place.file, stretch.place.begin + stretch.place.size_bytes} <= border;
-  });
+  const auto next = stretch_at(stretches, border);
   if (next == stretches.end()) return stretches.empty() ? 0 : stretches.back().cost_begin + stretches.back().cost;
   if (next->place.file != border.file || next->place.begin >= border.offset) return next->cost_begin;
   return next->cost_begin +

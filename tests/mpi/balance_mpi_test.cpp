@@ -87,6 +87,7 @@ TEST(BalanceOverMpi, OthersTakeFromARankTenTimesSlowerAndTheBytesAreTheSame) {
     SlowStorage storage(std::chrono::milliseconds(is_slow ? 60 : 6));
     exec::ExecuteOptions options;
     options.portion_bytes = std::uint64_t{1} << 20;
+    options.in_one_thread = true;  // nothing is taken ahead then
     const exec::MergeReport report =
         exec::execute(*peers, storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", options, {});
     EXPECT_EQ(report.written_bytes, plan.output_bytes());
