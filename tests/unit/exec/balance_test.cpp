@@ -102,7 +102,7 @@ TEST_P(DynamicBalance, OthersTakeFromARankTenTimesSlowerAndTheBytesAreTheSame) {
     EXPECT_LT(report.ranks[0].written_bytes, share * 2 / 3);
     EXPECT_GT(report.ranks[1].taken_bytes, share / 3);
     EXPECT_EQ(report.ranks[0].taken_bytes, 0U);
-    EXPECT_GT(report.ranks[1].num_asked, 5U);
+    EXPECT_GT(report.ranks[1].num_asked, 2U);
   }
 }
 
