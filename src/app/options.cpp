@@ -165,6 +165,11 @@ class Parser {
             "Who writes: posix (every rank its share), mpiio (collective MPI-IO) or gather (one rank per node); the bytes are the same "
             "(default posix)")
         ->check(CLI::IsMember({"posix", "mpiio", "gather"}));
+    command
+        .add_option("--balance", balance_,
+                    "Who does what: dynamic (ranks that are done take from those that are not; with --writer posix) or static (each its "
+                    "share); the bytes are the same (default dynamic)")
+        ->check(CLI::IsMember({"dynamic", "static"}));
     command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
   }
 
@@ -377,6 +382,7 @@ class Parser {
     if (io_ == "direct") options_.io = IoMode::kDirect;
     if (writer_ == "mpiio") options_.writer = WriterKind::kMpiIo;
     if (writer_ == "gather") options_.writer = WriterKind::kGather;
+    options_.is_balanced = balance_ != "static";
     if (format_ == "hdf5") options_.plan.format = plan::OutputFormat::kHdf5;
     if (format_ == "hdf5" && options_.writer != WriterKind::kPosix)
       throw Error(ErrorCode::kUsage, "--writer " + writer_ + " is for safetensors; HDF5 files are written through parallel HDF5");
@@ -391,6 +397,7 @@ class Parser {
   std::string layout_;
   std::string io_;
   std::string writer_;
+  std::string balance_;
   std::string format_;
   std::string log_format_;
   std::string reduce_by_;

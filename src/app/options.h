@@ -71,6 +71,7 @@ struct Options {
   int writes_per_node = 0;
   IoMode io = IoMode::kAuto;
   WriterKind writer = WriterKind::kPosix;
+  bool is_balanced = true;  ///< --balance dynamic
   std::string simd_target;
   std::string trace_file;                   ///< empty: none
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here

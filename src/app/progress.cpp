@@ -69,7 +69,10 @@ ProgressFigures progress_figures(std::span<const exec::Progress> ranks, double s
   result.fraction = fraction_of(result.written_bytes, result.total_bytes);
   result.read_gb_per_s = gigabytes_per_second(result.read_bytes, seconds);
   result.write_gb_per_s = gigabytes_per_second(result.written_bytes, seconds);
-  if (slowest > 0) result.eta_seconds = seconds * (1 - slowest) / slowest;
+  // Where shares move the others help the slowest.
+  const bool shares_move = std::any_of(ranks.begin(), ranks.end(), [](const exec::Progress& progress) { return progress.shares_move; });
+  const double last = shares_move ? result.fraction : slowest;
+  if (last > 0) result.eta_seconds = seconds * (1 - last) / last;
   if (ranks.size() > 1) {
     result.slowest_rank = slowest_rank;
     result.slowest_behind = std::max(0.0, result.fraction - slowest);
@@ -155,6 +158,9 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
   if (report.ranks.size() > 1 && slowest > 0)
     text +=
         fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
+  std::uint64_t taken_bytes = 0;
+  for (const exec::RankReport& rank : report.ranks) taken_bytes += rank.taken_bytes;
+  if (taken_bytes != 0) text += "; " + format_bytes(taken_bytes) + " moved between ranks";
   if (report.resumed_bytes != 0) text += "\ncontinued: " + format_bytes(report.resumed_bytes) + " were written before";
   for (const std::string& warning : report.warnings) text += "\nwarning: " + warning;
   return text + "\nverify with: moeweld verify " + output + "\n";
@@ -178,6 +184,9 @@ std::string summary_json(const exec::MergeReport& report, std::size_t num_files,
     formats::Json entry;
     entry["read_bytes"] = rank.read_bytes;
     entry["written_bytes"] = rank.written_bytes;
+    entry["taken_bytes"] = rank.taken_bytes;
+    entry["num_asked"] = rank.num_asked;
+    entry["longest_answer_seconds"] = rank.longest_answer_seconds;
     entry["measure_seconds"] = rank.measure_seconds;
     entry["merge_seconds"] = rank.merge_seconds;
     entry["read_wait_seconds"] = rank.read_wait_seconds;

@@ -145,6 +145,7 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
   const std::unique_ptr<exec::OutputWriter> writer = make_output_writer(peers, storage, plan, options);
   run.writer = writer.get();
+  run.balance = options.is_balanced ? exec::Balance::kDynamic : exec::Balance::kStatic;
   exec::preflight(peers, storage, plan, options.output, run);
   const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);
   const std::unique_ptr<SignsOfLife> signs_of_life = make_signs_of_life(peers, options);

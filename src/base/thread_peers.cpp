@@ -27,6 +27,31 @@ struct BoardState {
   std::size_t num_finished = 0;
 };
 
+// The division that all ranks' work boards share.
+struct SharedDivision {
+  explicit SharedDivision(std::span<const std::uint64_t> first_portion) : division(first_portion) {}
+  std::mutex mutex;
+  WorkDivision division;
+};
+
+class ThreadWorkBoard final : public WorkBoard {
+ public:
+  ThreadWorkBoard(std::shared_ptr<SharedDivision> shared, int rank) : shared_(std::move(shared)), rank_(static_cast<std::size_t>(rank)) {}
+  void ask() override {}
+  std::optional<Answer> poll() override {
+    const std::lock_guard lock(shared_->mutex);
+    return Answer{shared_->division.take(rank_)};
+  }
+  void leave(bool failed) override {
+    const std::lock_guard lock(shared_->mutex);
+    if (failed) shared_->division.close();
+  }
+
+ private:
+  const std::shared_ptr<SharedDivision> shared_;
+  const std::size_t rank_;
+};
+
 // Where the ranks meet. Every collective is one exchange: each rank leaves bytes, all wait, each reads, all wait.
 class MeetingPoint {
  public:
@@ -71,6 +96,12 @@ class MeetingPoint {
     return boards_[number];
   }
 
+  std::shared_ptr<SharedDivision> division(std::size_t number, std::span<const std::uint64_t> first_portion) {
+    const std::lock_guard lock(mutex_);
+    while (divisions_.size() <= number) divisions_.push_back(std::make_shared<SharedDivision>(first_portion));
+    return divisions_[number];
+  }
+
   struct Slot {
     const char* operation = "";
     std::vector<std::byte> bytes;
@@ -95,6 +126,7 @@ class MeetingPoint {
 
   std::vector<Slot> slots_;
   std::vector<std::shared_ptr<BoardState>> boards_;
+  std::vector<std::shared_ptr<SharedDivision>> divisions_;
   std::mutex mutex_;
   std::condition_variable changed_;
   int num_waiting_ = 0;
@@ -189,10 +221,15 @@ class ThreadPeer final : public Peers {
     return std::make_unique<ThreadBoard>(meeting_point_, meeting_point_.board(num_boards_++), rank_);
   }
 
+  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
+    return std::make_unique<ThreadWorkBoard>(meeting_point_.division(num_divisions_++, first_portion), rank_);
+  }
+
  private:
   MeetingPoint& meeting_point_;
   int rank_;
   std::size_t num_boards_ = 0;
+  std::size_t num_divisions_ = 0;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "dist/mpi_call.h"
 #include "dist/mpi_progress_board.h"
+#include "dist/mpi_work_board.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/base/trace.h"
 
@@ -75,6 +76,9 @@ class MpiPeers final : public Peers {
   }
 
   std::unique_ptr<ProgressBoard> make_progress_board() override { return make_mpi_progress_board(comm_); }
+  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
+    return make_mpi_work_board(comm_, first_portion);
+  }
 
  private:
   void broadcast_pieces(std::span<std::byte> bytes, int root) {

@@ -15,20 +15,22 @@
 #include "exec/publish.h"
 #include "exec/rank_pipeline.h"
 #include "exec/restart.h"
-#include "exec/speculation.h"
+#include "exec/shared_portions.h"
 #include "exec/unchanged_inputs.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/exec/output_writer.h"
 #include "moeweld/infer/blas_core.h"
 #include "moeweld/merge/simd_target.h"
 #include "moeweld/plan/alignment.h"
+#include "moeweld/plan/portions.h"
 
 namespace moeweld::exec {
 
 template <class Archive>
 void serialize(Archive& archive, RankReport& value) {
   archive(value.read_bytes, value.written_bytes, value.measure_seconds, value.merge_seconds, value.read_wait_seconds,
-          value.write_wait_seconds, value.journal_seconds, value.peak_memory_bytes);
+          value.write_wait_seconds, value.journal_seconds, value.peak_memory_bytes, value.taken_bytes, value.num_asked,
+          value.longest_answer_seconds);
 }
 
 namespace {
@@ -148,7 +150,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
   report.resumed_bytes = begin.finished_bytes;
   const plan::Schedule schedule = begin.is_resumed ? plan::make_schedule(plan, peers.size(), begin.remaining) : whole_schedule;
   Journal journal(storage, journal_directory(partial), begin.attempt, peers.rank());
-  WorldProgress world_progress(peers, plan, schedule, progress);
+  const bool is_dynamic = options.balance == Balance::kDynamic && options.writer == nullptr && peers.size() > 1;
+  WorldProgress world_progress(peers, plan, schedule, is_dynamic, progress);
   try {
     if (options.writer != nullptr) options.writer->open(partial, plan, schedule);
     auto stage = Clock::now();
@@ -166,19 +169,26 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
 
     stage = Clock::now();
     in_stage("measure shared tensors", [&] { measure_shared(peers, schedule, pipeline); });
+    plan::Portions portions;
+    std::unique_ptr<WorkBoard> board;
+    if (is_dynamic) {
+      portions = plan::make_portions(plan, schedule, options.portion_bytes);
+      board = peers.make_work_board(portions.first_portion);
+    }
+    pipeline.report.measure_seconds = seconds_since(stage);
+    stage = Clock::now();
     const std::vector<std::vector<std::byte>> outcomes = exchange_finishing(peers, world_progress, [&] {
       RankOutcome outcome;
       telling_writer(options.writer, [&] {
-        const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
-        for (const std::uint32_t index : find_speculative(pipeline.plan, runs, pipeline.sizes)) {
-          if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
-        }
-        in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
-        pipeline.report.measure_seconds = seconds_since(stage);
-        stage = Clock::now();
-        outcome.digests = in_stage("merge", [&] { return run_main_pass(runs, partial, pipeline); });
+        const auto merge = [&](WorkSource& work) {
+          const double measured_before = pipeline.report.measure_seconds;
+          outcome.digests = in_stage("merge", [&] { return run_main_pass(work, partial, pipeline); });
+          pipeline.report.merge_seconds = seconds_since(stage) - (pipeline.report.measure_seconds - measured_before);
+        };
+        if (board) return work_on_portions(*board, portions, peers.rank(), pipeline, merge);
+        WholeShare share(schedule.runs[static_cast<std::size_t>(peers.rank())]);
+        merge(share);
       });
-      pipeline.report.merge_seconds = seconds_since(stage);
       const std::uint64_t peak = peak_resident_bytes();
       pipeline.report.peak_memory_bytes = peak > options.baseline_resident_bytes ? peak - options.baseline_resident_bytes : 0;
       outcome.report = pipeline.report;

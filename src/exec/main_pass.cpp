@@ -4,13 +4,14 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
-#include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "exec/block_scaled_bands.h"
 #include "exec/generated_rows.h"
 #include "exec/measurement.h"
+#include "exec/unit_stream.h"
 #include "moeweld/base/checked.h"
 #include "moeweld/merge/block_scales.h"
 
@@ -24,17 +25,21 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 class MainPass {
  public:
-  MainPass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline)
-      : runs_(runs),
+  MainPass(WorkSource& work, const std::string& directory, RankPipeline& pipeline)
+      : work_(work),
         pipeline_(pipeline),
         plan_(pipeline.plan),
-        units_(cut_units(plan_, runs, pipeline.sizes.slot_bytes)),
-        writer_(pipeline.storage, plan_, runs, directory, pipeline.options.io, pipeline.windows, pipeline.keeping(),
-                pipeline.options.writer) {}
+        stream_(pipeline),
+        writer_(pipeline.storage, plan_, directory, pipeline.options.io, pipeline.windows, pipeline.keeping(), pipeline.options.writer) {}
 
   std::vector<RunDigests> run() {
-    UnitReader reader(plan_, units_, pipeline_.files, pipeline_.slots, pipeline_.speculative, pipeline_.options.in_one_thread);
-    for (std::size_t i = 0; i < units_.size(); ++i) {
+    UnitReader reader(plan_, pipeline_.files, pipeline_.slots, pipeline_.options.in_one_thread);
+    // The reader is not idle while a question for more is on its way; and what is asked for early nobody else can take.
+    const std::size_t ahead = pipeline_.options.in_one_thread ? 0 : kReadAheadUnits;
+    while (true) {
+      while (reader.num_left() <= ahead && supply(reader)) {
+      }
+      if (reader.num_left() == 0) break;
       const auto start = Clock::now();
       residents_.push_back({reader.take(), 0});
       pipeline_.report.read_wait_seconds += seconds_since(start);
@@ -46,11 +51,12 @@ class MainPass {
         const plan::Operation& operation = plan_.operations[index];
         pipeline_.with_nan_codes.insert(operation.kind == plan::Operation::Kind::kBlockScales ? operation.codes : index);
       }
-      for (std::size_t piece = 0; piece < units_[i].size(); ++piece) arrive(resident, piece);
+      const std::size_t num_pieces = resident.unit.pieces.size();
+      for (std::size_t piece = 0; piece < num_pieces; ++piece) arrive(resident, piece);
       release_finished();
       report_progress();
     }
-    write_headers_up_to(std::numeric_limits<std::uint32_t>::max(), 0);
+    while (num_headers_ < runs_.size()) write_header(runs_[num_headers_++]);
     writer_.finish();
     pipeline_.report.written_bytes = writer_.written_bytes();
     pipeline_.report.write_wait_seconds += writer_.wait_seconds();
@@ -60,6 +66,35 @@ class MainPass {
   }
 
  private:
+  /// Gives the reader more to read. False if there is no more, or none for now: while it has something left nothing is waited for.
+  bool supply(UnitReader& reader) {
+    if (!batch_) batch_ = stream_.next();
+    if (batch_) {
+      if (!batch_->to_measure.empty()) {
+        // What measures reads into the same slots, so all of them have to be free.
+        if (reader.num_left() != 0) return false;
+        const auto start = Clock::now();
+        measure_large(std::exchange(batch_->to_measure, {}), pipeline_);
+        pipeline_.report.measure_seconds += seconds_since(start);
+      }
+      reader.add(std::move(std::exchange(batch_, {})->units));
+      return true;
+    }
+    if (has_all_) return false;
+    const std::optional<std::span<const plan::FileRun>> runs = work_.take(reader.num_left() == 0);
+    if (!runs) return false;
+    for (const plan::FileRun& run : *runs) {
+      runs_.push_back(run);
+      writer_.add_run(run);
+    }
+    stream_.add(*runs);
+    if (runs->empty()) {
+      has_all_ = true;
+      stream_.close();
+    }
+    return true;
+  }
+
   /// A unit in memory until all its pieces are applied.
   struct Resident {
     LoadedUnit unit;
@@ -143,7 +178,12 @@ class MainPass {
         write_results(piece, std::as_bytes(std::span(scales)), band * band_results);
       }
     }
-    if (!is_codes && piece.is_last) scales_.erase(scales_.lower_bound({codes, 0}), scales_.lower_bound({codes + 1, 0}));
+    if (!is_codes) {
+      // The last band may go on in the next run.
+      const std::uint64_t num_written = (piece.first_result + piece.num_results) / band_results;
+      const bool is_end = piece.first_element + piece.num_elements == operation.task.elements();
+      scales_.erase(scales_.lower_bound({codes, 0}), scales_.lower_bound({codes + (is_end ? 1 : 0), is_end ? 0 : num_written}));
+    }
     --resident.pieces_left;
   }
 
@@ -262,9 +302,9 @@ class MainPass {
     const plan::Operation& operation = plan_.operations[index];
     const std::size_t element_size = size_bytes(operation.task.output_dtype);
     const plan::Destination place = plan::destination(plan_, operation);
-    const std::vector<Unit> units = cut_blocks(plan_, index, 0, merge::num_blocks(operation.task.elements()), pipeline_.sizes.slot_bytes);
-    UnitReader reader(plan_, units, pipeline_.files, pipeline_.slots, pipeline_.no_speculation, pipeline_.options.in_one_thread);
-    for (std::size_t unit = 0; unit < units.size(); ++unit) {
+    UnitReader reader(plan_, pipeline_.files, pipeline_.slots, pipeline_.options.in_one_thread);
+    reader.add(cut_blocks(plan_, index, 0, merge::num_blocks(operation.task.elements()), pipeline_.sizes.slot_bytes));
+    while (reader.num_left() != 0) {
       LoadedUnit loaded = reader.take();
       pipeline_.report.read_bytes += loaded.read_bytes;
       const Piece& piece = loaded.pieces.front();
@@ -315,24 +355,25 @@ class MainPass {
     std::memcpy(target, elements.inputs[0], num_bytes);
   }
 
-  /// Writes what of the files' headers lies in this rank's runs, up to the run that holds (file, offset).
+  /// Writes what of the files' headers lies in the runs up to the one that holds (file, offset).
   void write_headers_up_to(std::uint32_t file, std::uint64_t offset) {
-    for (; header_run_ < runs_.size(); ++header_run_) {
-      const plan::FileRun& run = runs_[header_run_];
-      if (run.file > file || (run.file == file && run.begin > offset)) return;
-      const std::string& header = plan_.output_files[run.file].header;
-      const std::uint64_t own_bytes = plan_.output_files[run.file].own_metadata_bytes;
-      const std::uint64_t end = std::min(run.end, std::max<std::uint64_t>(header.size(), own_bytes));
-      for (std::uint64_t done = run.begin; done < end;) {
-        const std::span<std::byte> target = writer_.reserve(run.file, done, end - done);
-        if (own_bytes != 0) {
-          std::memset(target.data(), 0, target.size());  // the writer has its own
-        } else {
-          std::memcpy(target.data(), header.data() + done, target.size());
-        }
-        writer_.commit(target.size());
-        done += target.size();
+    const auto holds = [&](const plan::FileRun& run) { return run.file == file && run.begin <= offset && offset < run.end; };
+    while (num_headers_ < runs_.size() && (num_headers_ == 0 || !holds(runs_[num_headers_ - 1]))) write_header(runs_[num_headers_++]);
+  }
+
+  void write_header(const plan::FileRun& run) {
+    const std::string& header = plan_.output_files[run.file].header;
+    const std::uint64_t own_bytes = plan_.output_files[run.file].own_metadata_bytes;
+    const std::uint64_t end = std::min(run.end, std::max<std::uint64_t>(header.size(), own_bytes));
+    for (std::uint64_t done = run.begin; done < end;) {
+      const std::span<std::byte> target = writer_.reserve(run.file, done, end - done);
+      if (own_bytes != 0) {
+        std::memset(target.data(), 0, target.size());  // the writer has its own
+      } else {
+        std::memcpy(target.data(), header.data() + done, target.size());
       }
+      writer_.commit(target.size());
+      done += target.size();
     }
   }
 
@@ -343,12 +384,15 @@ class MainPass {
     }
   }
 
-  void report_progress() { pipeline_.progress.update(pipeline_.report.read_bytes, writer_.written_bytes()); }
+  void report_progress() {
+    pipeline_.written_bytes = writer_.written_bytes();
+    pipeline_.report_progress();
+  }
 
-  const std::span<const plan::FileRun> runs_;
+  WorkSource& work_;
   RankPipeline& pipeline_;
   const plan::MergePlan& plan_;
-  const std::vector<Unit> units_;
+  UnitStream stream_;
   WindowWriter writer_;
   std::deque<Resident> residents_;  // a deque: references stay valid at both ends
   std::vector<HeldPiece> held_;     // pieces of the one operation that is being held
@@ -357,7 +401,10 @@ class MainPass {
   std::vector<merge::Doubts> doubts_;
   BlockScaledBands bands_;
   std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<float>> scales_;  // by operation and band, until they are written
-  std::size_t header_run_ = 0;
+  std::optional<UnitStream::Batch> batch_;                                        // of the stream, not read yet
+  bool has_all_ = false;
+  std::vector<plan::FileRun> runs_;  // that were taken, in the order of the work
+  std::size_t num_headers_ = 0;      // of them whose part of the header has been written
 };
 
 }  // namespace
@@ -396,8 +443,8 @@ void RankPipeline::look_at_values(const LoadedUnit& unit) {
   }
 }
 
-std::vector<RunDigests> run_main_pass(std::span<const plan::FileRun> runs, const std::string& directory, RankPipeline& pipeline) {
-  MainPass pass(runs, directory, pipeline);
+std::vector<RunDigests> run_main_pass(WorkSource& work, const std::string& directory, RankPipeline& pipeline) {
+  MainPass pass(work, directory, pipeline);
   return pass.run();
 }
 

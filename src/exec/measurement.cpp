@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "exec/exchange.h"
+#include "moeweld/base/trace.h"
 
 namespace moeweld::exec {
 
@@ -15,16 +16,16 @@ merge::PhasePartial measure_range(std::uint32_t index, const merge::PhaseShape& 
                                   std::uint64_t first_block, std::uint64_t end_block, RankPipeline& pipeline) {
   const plan::Operation& operation = pipeline.plan.operations[index];
   merge::PhasePartial partial;
-  const std::vector<Unit> units = cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes);
-  UnitReader reader(pipeline.plan, units, pipeline.files, pipeline.slots, pipeline.no_speculation, pipeline.options.in_one_thread);
-  for (const Unit& unit : units) {
+  UnitReader reader(pipeline.plan, pipeline.files, pipeline.slots, pipeline.options.in_one_thread);
+  reader.add(cut_blocks(pipeline.plan, index, first_block, end_block, pipeline.sizes.slot_bytes));
+  while (reader.num_left() != 0) {
     LoadedUnit loaded = reader.take();
+    const Piece& piece = loaded.pieces.front();
     pipeline.report.read_bytes += loaded.read_bytes;
-    merge::measure_blocks(
-        pipeline.method_of(operation), operation.task, decisions, phase,
-        {.first_element = unit.front().first_element, .num_elements = unit.front().num_elements, .inputs = loaded.sources(0)}, partial);
+    merge::measure_blocks(pipeline.method_of(operation), operation.task, decisions, phase,
+                          {.first_element = piece.first_element, .num_elements = piece.num_elements, .inputs = loaded.sources(0)}, partial);
     pipeline.slots.release(std::move(loaded.slot));
-    pipeline.progress.update(pipeline.report.read_bytes, 0);
+    pipeline.report_progress();
   }
   return partial;
 }
@@ -55,7 +56,7 @@ void measure_wave(Peers& peers, std::span<const plan::SharedMeasurement> wave, R
   };
   while (std::any_of(wave.begin(), wave.end(), [&](const auto& measurement) { return next_phase(measurement.operation).has_value(); })) {
     const auto gathered = exchange(peers, [&] {
-      pipeline.progress.update(pipeline.report.read_bytes, 0);  // a rank without a share of this wave notices an interruption, too
+      pipeline.report_progress();  // a rank without a share of this wave notices an interruption, too
       std::vector<Contribution> mine;
       for (const plan::SharedMeasurement& measurement : wave) {
         const auto phase = next_phase(measurement.operation);
@@ -105,31 +106,6 @@ void measure_shared(Peers& peers, const plan::Schedule& schedule, RankPipeline& 
   }
 }
 
-std::vector<std::uint32_t> find_large(const plan::Schedule& schedule, int rank, const RankPipeline& pipeline) {
-  // Two slots stay free for what is read while the tensor is held; its edges may take a slot more than its bytes.
-  const std::size_t slots_to_hold = pipeline.sizes.num_slots - 2;
-  std::vector<std::uint32_t> result;
-  const auto units = cut_units(pipeline.plan, schedule.runs[static_cast<std::size_t>(rank)], pipeline.sizes.slot_bytes);
-  std::map<std::uint32_t, std::size_t> units_of;
-  for (const Unit& unit : units) {
-    for (const Piece& piece : unit) {
-      const plan::Operation& operation = pipeline.plan.operations[piece.operation];
-      if (!operation.is_banded()) {
-        ++units_of[piece.operation];
-      } else if (!piece.is_remembered) {
-        // Bands are not held: what decides them is measured before.
-        units_of[operation.block_scaled ? piece.operation : operation.codes] = slots_to_hold + 1;
-      }
-    }
-  }
-  for (const auto& [index, count] : units_of) {
-    if (count > slots_to_hold && needs_measuring(pipeline.plan.operations[index]) && !pipeline.decided.contains(index) &&
-        !pipeline.speculative.contains(index))
-      result.push_back(index);
-  }
-  return result;
-}
-
 merge::Decisions measure_alone(std::uint32_t index, merge::Decisions decisions, RankPipeline& pipeline) {
   const plan::Operation& operation = pipeline.plan.operations[index];
   const merge::MethodRow& method = pipeline.method_of(operation);
@@ -142,6 +118,8 @@ merge::Decisions measure_alone(std::uint32_t index, merge::Decisions decisions, 
 }
 
 void measure_large(const std::vector<std::uint32_t>& operations, RankPipeline& pipeline) {
+  if (operations.empty()) return;
+  const trace::Span span(trace::Kind::kStage, "measure large tensors");
   for (const std::uint32_t index : operations) {
     pipeline.decided[index] = measure_alone(index, {}, pipeline);
     pipeline.remember(std::span(&index, 1));

@@ -36,14 +36,15 @@ struct RankPipeline {
   BufferPool windows;
   InputFiles files;
   std::set<std::uint32_t> speculative;                ///< operations that are applied under a guess
-  const std::set<std::uint32_t> no_speculation;       ///< for readers that measure
   std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
   std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
   std::set<std::uint32_t> with_nan_codes;             ///< operations that read FP8 codes of NaN
   RankReport report;
+  std::uint64_t written_bytes = 0;  ///< so far
   Journal* journal = nullptr;
 
   const merge::MethodRow& method_of(const plan::Operation& operation) const { return merge::method_table()[operation.method]; }
+  void report_progress() { progress.update(report.read_bytes, written_bytes); }
   /// Decisions of these operations go to the journal, if there is one.
   void remember(std::span<const std::uint32_t> operations);
   /// What the writer tells the journal.

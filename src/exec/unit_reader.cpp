@@ -25,12 +25,18 @@ struct Range {
 
 }  // namespace
 
-UnitReader::UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
-                       const std::set<std::uint32_t>& speculative, bool in_one_thread)
-    : plan_(plan), units_(units), files_(files), slots_(slots), speculative_(speculative), in_one_thread_(in_one_thread) {
-  if (in_one_thread_) return;
-  for (std::size_t i = 0; i < std::min(kReaderThreads, units.size()); ++i) {
-    threads_.emplace_back([this, i] {
+UnitReader::UnitReader(const plan::MergePlan& plan, InputFiles& files, BufferPool& slots, bool in_one_thread)
+    : plan_(plan), files_(files), slots_(slots), in_one_thread_(in_one_thread) {}
+
+void UnitReader::add(std::vector<Unit> units) {
+  num_added_ += units.size();
+  {
+    const std::lock_guard lock(mutex_);
+    for (Unit& unit : units) units_.push_back(std::move(unit));
+  }
+  changed_.notify_all();
+  while (!in_one_thread_ && threads_.size() < std::min(kReaderThreads, num_added_)) {
+    threads_.emplace_back([this, i = threads_.size()] {
       trace::name_thread("reader " + std::to_string(i));
       run();
     });
@@ -44,14 +50,14 @@ UnitReader::~UnitReader() {
   }
   changed_.notify_all();
   // Given up before the end: a thread may wait for a slot that nobody will give back.
-  if (num_taken_ < units_.size()) slots_.close();
+  if (num_left() != 0) slots_.close();
   for (std::thread& thread : threads_) thread.join();
   for (auto& [index, unit] : ready_) slots_.release(std::move(unit.slot));
 }
 
 LoadedUnit UnitReader::take() {
   if (in_one_thread_) {
-    ViewReader views(files_);
+    ViewReader views(files_, plan_.orders);
     LoadedUnit unit = load(units_[num_taken_], views, slots_.acquire());
     ++num_taken_;
     return unit;
@@ -71,20 +77,23 @@ LoadedUnit UnitReader::take() {
 
 UnitReader::Turn UnitReader::next_turn() {
   const std::lock_guard turn(turn_mutex_);
-  std::size_t unit = 0;
+  std::size_t index = 0;
+  const Unit* unit = nullptr;
   {
     std::unique_lock lock(mutex_);
     const auto may_read = [this] {
-      const std::uint32_t operation = units_[next_].front().operation;
-      const bool held = needs_measuring(plan_.operations[operation]) && !speculative_.contains(operation);
+      if (next_ == units_.size()) return false;
+      const Piece& piece = units_[next_].front();
+      const bool held = needs_measuring(plan_.operations[piece.operation]) && !piece.is_guessed;
       const std::size_t most = held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
       return next_ - num_taken_ < most;
     };
-    changed_.wait(lock, [&] { return stop_ || failure_ || next_ == units_.size() || may_read(); });
-    if (stop_ || failure_ || next_ == units_.size()) return {};
-    unit = next_++;
+    changed_.wait(lock, [&] { return stop_ || failure_ || may_read(); });
+    if (stop_ || failure_) return {};
+    index = next_++;
+    unit = &units_[index];
   }
-  return {unit, slots_.acquire()};
+  return {index, unit, slots_.acquire()};
 }
 
 void UnitReader::run() {
@@ -93,10 +102,10 @@ void UnitReader::run() {
     while (true) {
       Turn turn = next_turn();
       if (turn.slot.size() == 0) return;
-      LoadedUnit loaded = load(units_[turn.unit], views, std::move(turn.slot));
+      LoadedUnit loaded = load(*turn.unit, views, std::move(turn.slot));
       {
         const std::lock_guard lock(mutex_);
-        ready_.emplace(turn.unit, std::move(loaded));
+        ready_.emplace(turn.index, std::move(loaded));
       }
       changed_.notify_all();
     }
@@ -124,7 +133,7 @@ LoadedUnit UnitReader::load(const Unit& unit, ViewReader& views, AlignedBuffer s
   std::vector<Range> ranges;
   std::size_t used = 0;
   for (const Piece& piece : unit) {
-    if (piece.first_element == 0 && speculative_.contains(piece.operation)) load_sample(piece.operation, views, loaded);
+    if (piece.first_element == 0 && piece.is_guessed) load_sample(piece.operation, views, loaded);
     loaded.first_source.push_back(loaded.data.size());
     if (piece.is_remembered) continue;
     for (const plan::SourceView& source : sources_of(plan_, piece.operation)) {

@@ -4,10 +4,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
-#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -48,14 +48,18 @@ constexpr std::size_t kReadAheadBytesHeld = std::size_t{48} << 20;
 
 class UnitReader {
  public:
-  /// `units`, `plan`, `files` and `slots` outlive the reader. It reads on while the slots of units that are not taken yet, loaded or being
-  /// loaded, are few enough to stay in the processor's cache, or, where a tensor is held, enough to keep the disk busy while it is applied.
-  /// With `in_one_thread` a unit is read when it is taken. Units that begin an operation of `speculative` bring its sample.
-  UnitReader(const plan::MergePlan& plan, std::span<const Unit> units, InputFiles& files, BufferPool& slots,
-             const std::set<std::uint32_t>& speculative, bool in_one_thread);
+  /// `plan`, `files` and `slots` outlive the reader. It reads on while the slots of units that are not taken yet, loaded or being loaded,
+  /// are few enough to stay in the processor's cache, or, where a tensor is held, enough to keep the disk busy while it is applied. With
+  /// `in_one_thread` a unit is read when it is taken. Units that begin an operation that is guessed bring its sample.
+  UnitReader(const plan::MergePlan& plan, InputFiles& files, BufferPool& slots, bool in_one_thread);
   ~UnitReader();
   UnitReader(const UnitReader&) = delete;
   UnitReader& operator=(const UnitReader&) = delete;
+
+  /// To be read after those that were added before.
+  void add(std::vector<Unit> units);
+  /// Units that were added and not taken.
+  std::size_t num_left() const { return num_added_ - num_taken_; }
 
   /// The next unit; rethrows what reading it threw. Call once per unit. A reader that is destroyed before its last unit was taken closes
   /// the pool: the pipeline has failed then.
@@ -63,7 +67,8 @@ class UnitReader {
 
  private:
   struct Turn {
-    std::size_t unit = 0;
+    std::size_t index = 0;
+    const Unit* unit = nullptr;
     AlignedBuffer slot;  // empty: there is nothing left to do
   };
   void run();
@@ -72,18 +77,18 @@ class UnitReader {
   void load_sample(std::uint32_t operation, ViewReader& views, LoadedUnit& loaded);
 
   const plan::MergePlan& plan_;
-  const std::span<const Unit> units_;
   InputFiles& files_;
   BufferPool& slots_;
-  const std::set<std::uint32_t>& speculative_;
   const bool in_one_thread_;
   std::mutex turn_mutex_;  // slots are handed out in the order of the units: else a later one could take an earlier one's last slot
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::deque<Unit> units_;                   // a deque: references stay valid as it grows
   std::map<std::size_t, LoadedUnit> ready_;  // by unit
   std::exception_ptr failure_;
   std::size_t next_ = 0;
   std::size_t num_taken_ = 0;
+  std::size_t num_added_ = 0;  // for the thread that adds and takes
   bool stop_ = false;
   std::vector<std::thread> threads_;
 };

@@ -1,6 +1,7 @@
 #include "exec/units.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "exec/buffers.h"
 #include "moeweld/base/checked.h"
@@ -115,13 +116,20 @@ ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& ope
   return {(begin - place.begin) / element_size, (end - place.begin) / element_size};
 }
 
-std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes) {
+std::uint32_t first_operation_in(const plan::MergePlan& plan, const plan::FileRun& run) {
+  const auto operation = std::partition_point(plan.operations.begin(), plan.operations.end(), [&](const plan::Operation& candidate) {
+    const plan::Destination place = plan::destination(plan, candidate);
+    return place.file < run.file || (place.file == run.file && place.begin + place.size_bytes <= run.begin);
+  });
+  return static_cast<std::uint32_t>(operation - plan.operations.begin());
+}
+
+std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes,
+                            std::optional<std::uint64_t> stretch_begin) {
   UnitCutter cutter(plan, slot_bytes);
   for (const plan::FileRun& run : runs) {
-    auto operation = std::partition_point(plan.operations.begin(), plan.operations.end(), [&](const plan::Operation& candidate) {
-      const plan::Destination place = plan::destination(plan, candidate);
-      return place.file < run.file || (place.file == run.file && place.begin + place.size_bytes <= run.begin);
-    });
+    const plan::FileRun stretch{run.file, std::exchange(stretch_begin, std::nullopt).value_or(run.begin), run.end};
+    auto operation = plan.operations.begin() + first_operation_in(plan, run);
     for (; operation != plan.operations.end(); ++operation) {
       const plan::Destination place = plan::destination(plan, *operation);
       if (place.file != run.file || place.begin >= run.end) break;
@@ -130,10 +138,10 @@ std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::F
         cutter.add(index, elements_in(plan, *operation, run));
         continue;
       }
-      // Codes that come before their scales in the same run are computed before them.
+      // Codes that come before their scales in the same stretch are computed before them.
       ElementRange known;
       if (operation->kind == plan::Operation::Kind::kBlockScales && operation->codes < index) {
-        known = elements_in(plan, plan.operations[operation->codes], run);
+        known = elements_in(plan, plan.operations[operation->codes], stretch);
       }
       const std::uint64_t band_elements = kScaleBlock * operation->task.shape.at(1);
       cutter.add_bands(index, elements_in(plan, *operation, run), [&](std::uint64_t band) {

@@ -2,6 +2,7 @@
 /// What one rank reads, in order: its share of the output cut into units that fit an input slot.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Piece {
   std::uint64_t first_result = 0;
   std::uint64_t num_results = 0;
   bool is_remembered = false;  ///< scales of bands whose codes this rank has computed by then: nothing is read
+  bool is_guessed = false;     ///< of an operation that is applied under a guess
 };
 
 /// Pieces whose inputs are read together into one slot.
@@ -36,8 +38,13 @@ struct ElementRange {
 ElementRange elements_in(const plan::MergePlan& plan, const plan::Operation& operation, const plan::FileRun& run);
 
 /// Cuts the operations in `runs` (in output order) into units of at most `slot_bytes` of input. Cuts inside an operation lie on multiples
-/// of its blocks when it has to be measured, else on multiples of 2^14 elements; pieces of banded operations are whole bands.
-std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes);
+/// of its blocks when it has to be measured, else on multiples of 2^14 elements; pieces of banded operations are whole bands. The first run
+/// may continue one that has been cut before: then that began at `stretch_begin`.
+std::vector<Unit> cut_units(const plan::MergePlan& plan, std::span<const plan::FileRun> runs, std::size_t slot_bytes,
+                            std::optional<std::uint64_t> stretch_begin = {});
+
+/// The first operation that has bytes in the run or after it.
+std::uint32_t first_operation_in(const plan::MergePlan& plan, const plan::FileRun& run);
 
 /// Cuts blocks [first_block, end_block) of one operation.
 std::vector<Unit> cut_blocks(const plan::MergePlan& plan, std::uint32_t operation, std::uint64_t first_block, std::uint64_t end_block,

@@ -19,22 +19,39 @@ constexpr std::size_t kMostOpenFiles = 128;
 
 }  // namespace
 
-WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-                           IoMode mode, BufferPool& windows, Keeping keep, OutputWriter* output_writer)
+namespace {
+
+/// Adds to the last of `runs` what continues it.
+void append(std::vector<RunDigests>& runs, const plan::FileRun& run, std::span<const Digest> digests) {
+  if (!runs.empty() && runs.back().run.file == run.file && runs.back().run.end == run.begin) {
+    runs.back().run.end = run.end;
+    runs.back().digests.insert(runs.back().digests.end(), digests.begin(), digests.end());
+  } else {
+    runs.push_back({run, {digests.begin(), digests.end()}});
+  }
+}
+
+}  // namespace
+
+WindowWriter::WindowWriter(Storage& storage, const plan::MergePlan& plan, const std::string& directory, IoMode mode, BufferPool& windows,
+                           Keeping keep, OutputWriter* output_writer)
     : storage_(storage),
       plan_(plan),
-      runs_(runs),
       directory_(directory),
       mode_(mode),
       windows_(windows),
       output_writer_(output_writer),
-      keep_(std::move(keep)) {
-  for (const plan::FileRun& run : runs_) {
-    digests_.push_back({run, std::vector<Digest>(round_up(run.end - run.begin, kDigestChunkBytes) / kDigestChunkBytes)});
+      keep_(std::move(keep)) {}
+
+void WindowWriter::add_run(const plan::FileRun& run) {
+  if (runs_.empty()) position_ = run.begin;
+  const bool is_last_full = run_ + 1 == runs_.size() && position_ == runs_.back().end;
+  if (!runs_.empty() && !is_last_full && runs_.back().file == run.file && runs_.back().end == run.begin) {
+    runs_.back().end = run.end;
+  } else {
+    runs_.push_back(run);
   }
-  if (runs_.empty()) return;
-  position_ = runs_.front().begin;
-  if (keep_.in_one_thread || output_writer_ != nullptr) return;
+  if (keep_.in_one_thread || output_writer_ != nullptr || !threads_.empty()) return;
   for (int i = 0; i < kWriterThreads; ++i) {
     threads_.emplace_back([this, i] {
       trace::name_thread("writer " + std::to_string(i));
@@ -61,13 +78,13 @@ WindowWriter::~WindowWriter() {
 }
 
 std::span<std::byte> WindowWriter::reserve(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes) {
-  if (run_ < runs_.size() && position_ == runs_[run_].end && ++run_ < runs_.size()) position_ = runs_[run_].begin;
+  if (run_ + 1 < runs_.size() && position_ == runs_[run_].end) position_ = runs_[++run_].begin;
   if (run_ >= runs_.size() || runs_[run_].file != file || position_ != offset) {
     throw Error(ErrorCode::kInternal, "the output is not written in the order of the plan", plan_.output_files[file].name);
   }
   if (current_.buffer.size() == 0) {
     const auto start = std::chrono::steady_clock::now();
-    current_ = {windows_.acquire(), run_, position_, 0};
+    current_ = {windows_.acquire(), file, position_, 0};
     wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const std::lock_guard lock(mutex_);
     if (failure_) std::rethrow_exception(failure_);
@@ -102,11 +119,11 @@ void WindowWriter::submit() {
 void WindowWriter::deliver(Window window) {
   digest(window);
   const auto start = std::chrono::steady_clock::now();
-  output_writer_->write({runs_[window.run].file, window.begin, std::span<const std::byte>(window.buffer.data(), window.size)});
+  output_writer_->write({window.file, window.begin, std::span<const std::byte>(window.buffer.data(), window.size)});
   wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   {
     const std::lock_guard lock(mutex_);
-    written_bytes_ += window.size * plan_.output_files[runs_[window.run].file].num_places();
+    written_bytes_ += window.size * plan_.output_files[window.file].num_places();
   }
   windows_.release(std::move(window.buffer));
 }
@@ -115,7 +132,7 @@ void WindowWriter::hold() { holds_ = true; }
 
 std::span<std::byte> WindowWriter::held(std::uint32_t file, std::uint64_t offset, std::uint64_t max_bytes) {
   const auto part_of = [&](Window& window, std::uint64_t begin) -> std::span<std::byte> {
-    if (window.buffer.size() == 0 || runs_[window.run].file != file || offset < begin || offset >= begin + window.size) return {};
+    if (window.buffer.size() == 0 || window.file != file || offset < begin || offset >= begin + window.size) return {};
     return window.buffer.span().subspan(offset - begin, std::min(max_bytes, begin + window.size - offset));
   };
   for (Window& window : held_) {
@@ -156,7 +173,7 @@ void WindowWriter::drain() {
 }
 
 void WindowWriter::finish() {
-  const bool complete = runs_.empty() || (run_ + 1 >= runs_.size() && position_ == runs_.back().end);
+  const bool complete = runs_.empty() || (run_ + 1 == runs_.size() && position_ == runs_.back().end);
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
@@ -169,6 +186,7 @@ void WindowWriter::finish() {
   if (failure_) std::rethrow_exception(failure_);
   if (!own_.runs.empty()) sync(own_);
   if (!complete) throw Error(ErrorCode::kInternal, "a rank ended before it had written its share");
+  for (const auto& [place, window] : digests_by_place_) append(digests_, window.run, window.digests);
 }
 
 std::uint64_t WindowWriter::written_bytes() const {
@@ -201,7 +219,7 @@ void WindowWriter::handle(Window window, Unsynced& unsynced) {
   write(window, unsynced);
   {
     const std::lock_guard lock(mutex_);
-    written_bytes_ += window.size * plan_.output_files[runs_[window.run].file].num_places();
+    written_bytes_ += window.size * plan_.output_files[window.file].num_places();
   }
   windows_.release(std::move(window.buffer));
   if (keep_.finished && Clock::now() - unsynced.since >= keep_.interval) sync(unsynced);
@@ -243,22 +261,23 @@ void WindowWriter::close_surplus(Unsynced& unsynced) {
   unsynced.files.clear();
 }
 
-std::span<const Digest> WindowWriter::digest(const Window& window) {
+std::vector<Digest> WindowWriter::digest(const Window& window) {
   const std::span<const std::byte> bytes(window.buffer.data(), window.size);
   // Windows start on digest chunks: runs do, and a window is a whole number of them.
-  std::vector<Digest>& digests = digests_[window.run].digests;
-  const std::uint64_t first_chunk = (window.begin - runs_[window.run].begin) / kDigestChunkBytes;
+  std::vector<Digest> digests;
   const trace::Span span(trace::Kind::kWrite, "digest", window.size);
   for (std::uint64_t begin = 0; begin < window.size; begin += kDigestChunkBytes) {
-    digests[first_chunk + begin / kDigestChunkBytes] = digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin)));
+    digests.push_back(digest_of(bytes.subspan(begin, std::min(kDigestChunkBytes, window.size - begin))));
   }
-  return std::span<const Digest>(digests).subspan(first_chunk, round_up(window.size, kDigestChunkBytes) / kDigestChunkBytes);
+  const std::lock_guard lock(mutex_);
+  digests_by_place_[{window.file, window.begin}] = {{window.file, window.begin, window.begin + window.size}, digests};
+  return digests;
 }
 
 void WindowWriter::write(const Window& window, Unsynced& unsynced) {
-  const std::span<const Digest> digests = digest(window);
+  const std::vector<Digest> digests = digest(window);
   const std::span<const std::byte> bytes(window.buffer.data(), window.size);
-  const std::uint32_t index = runs_[window.run].file;
+  const std::uint32_t index = window.file;
   if (!unsynced.files.contains(index)) {
     close_surplus(unsynced);
     const plan::PlannedOutputFile& planned = plan_.output_files[index];
@@ -273,13 +292,7 @@ void WindowWriter::write(const Window& window, Unsynced& unsynced) {
   }
 
   if (unsynced.runs.empty()) unsynced.since = Clock::now();
-  const plan::FileRun run{index, window.begin, window.begin + window.size};
-  if (!unsynced.runs.empty() && unsynced.runs.back().run.file == index && unsynced.runs.back().run.end == run.begin) {
-    unsynced.runs.back().run.end = run.end;
-    unsynced.runs.back().digests.insert(unsynced.runs.back().digests.end(), digests.begin(), digests.end());
-  } else {
-    unsynced.runs.push_back({run, {digests.begin(), digests.end()}});
-  }
+  append(unsynced.runs, {index, window.begin, window.begin + window.size}, digests);
 }
 
 }  // namespace moeweld::exec

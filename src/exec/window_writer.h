@@ -44,17 +44,20 @@ struct Keeping {
   bool in_one_thread = false;  ///< everything happens in the thread that calls
 };
 
-/// The output stream of one rank: its runs, one after the other, filled strictly in order.
+/// The output stream of one rank: its runs, one after the other, filled strictly in order. Runs may be added while it is filled.
 class WindowWriter {
  public:
   /// `directory`: where the plan's output files are, created with their sizes already.
   /// `keep`: told what is on stable storage, from the writer's threads; may be empty. With `output_writer` windows go
   /// there, from the thread that fills them, and there are no threads and no journal of them.
-  WindowWriter(Storage& storage, const plan::MergePlan& plan, std::span<const plan::FileRun> runs, const std::string& directory,
-               IoMode mode, BufferPool& windows, Keeping keep, OutputWriter* output_writer = nullptr);
+  WindowWriter(Storage& storage, const plan::MergePlan& plan, const std::string& directory, IoMode mode, BufferPool& windows, Keeping keep,
+               OutputWriter* output_writer = nullptr);
   ~WindowWriter();
   WindowWriter(const WindowWriter&) = delete;
   WindowWriter& operator=(const WindowWriter&) = delete;
+
+  /// `run` begins on a digest chunk. One that continues the last, whose end has not been filled yet, makes it longer.
+  void add_run(const plan::FileRun& run);
 
   /// Memory for the next bytes of the stream: at least one, at most `max_bytes`, as many as the window and the run have room for. `file`
   /// and `offset` are where the caller means to write; they must be where the stream stands. May wait for the disk; rethrows what writing
@@ -74,7 +77,7 @@ class WindowWriter {
   /// been handed to the disk, syncs the rest and tells `keep`.
   void finish();
 
-  /// After finish().
+  /// After finish(); neighbours that were written one after the other are joined.
   const std::vector<RunDigests>& digests() const { return digests_; }
   std::uint64_t written_bytes() const;
   double wait_seconds() const { return wait_seconds_; }
@@ -84,7 +87,7 @@ class WindowWriter {
  private:
   struct Window {
     AlignedBuffer buffer;
-    std::size_t run = 0;
+    std::uint32_t file = 0;
     std::uint64_t begin = 0;  // in the file
     std::uint64_t size = 0;
   };
@@ -97,8 +100,8 @@ class WindowWriter {
   };
   void submit();
   void deliver(Window window);
-  /// Of the window's chunks; they are kept.
-  std::span<const Digest> digest(const Window& window);
+  /// Of the window's chunks; they are kept, too.
+  std::vector<Digest> digest(const Window& window);
   void run();
   /// Writes one window and gives it back; syncs when it is time to.
   void handle(Window window, Unsynced& unsynced);
@@ -112,7 +115,6 @@ class WindowWriter {
 
   Storage& storage_;
   const plan::MergePlan& plan_;
-  const std::span<const plan::FileRun> runs_;
   const std::string directory_;
   const IoMode mode_;
   BufferPool& windows_;
@@ -122,6 +124,7 @@ class WindowWriter {
   Window current_;
   bool holds_ = false;
   std::vector<Window> held_;
+  std::vector<plan::FileRun> runs_;
   std::size_t run_ = 0;
   std::uint64_t position_ = 0;  // in the file of runs_[run_]
   double wait_seconds_ = 0;
@@ -134,7 +137,8 @@ class WindowWriter {
   bool abandoned_ = false;
   std::uint64_t written_bytes_ = 0;
   double journal_seconds_ = 0;
-  std::vector<RunDigests> digests_;  // sized at the start; every window fills its own entries
+  std::map<std::pair<std::uint32_t, std::uint64_t>, RunDigests> digests_by_place_;  // a window's each, by file and offset
+  std::vector<RunDigests> digests_;                                                 // of all
   std::vector<std::thread> threads_;
   Unsynced own_;  // where there are no threads
 };

@@ -629,6 +629,20 @@ class storing(CliTest):
             self.assertTrue({name for name in expected if found.get(name) != expected[name]} == set(), writer)
             self.assert_ends(self.run_command("verify", writer), 0)
 
+    def balance_moves_work_or_leaves_it(self):
+        self.models("a", "b", hidden=256, intermediate=512, vocab=4000)
+        self.merge_linear()
+        expected = {name: data for name, data in tree(self.path("out")).items() if name != "moeweld_manifest.json"}
+        for balance in ("dynamic", "static"):
+            result = self.run_ranks(2, "merge", "linear.yml", balance, "--balance", balance, "--log-format", "json")
+            self.assert_ends(result, 0)
+            found = tree(self.path(balance))
+            self.assertEqual({name for name in expected if found.get(name) != expected[name]}, set(), balance)
+            ranks = next(json.loads(line) for line in result.stdout.splitlines() if '"summary"' in line)["ranks"]
+            # Each asks at least once, and hears that there is nothing left.
+            self.assertEqual([rank["num_asked"] > 0 for rank in ranks], [balance == "dynamic"] * 2)
+        self.assert_ends(self.run_command("merge", "linear.yml", "wrong", "--balance", "fair"), 2)
+
     def writers_write_several_models(self):
         tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
         self.assert_ends(self.run_command("extract", "m", "out", "--all", "-q"), 0)

@@ -116,7 +116,9 @@ TEST(MergeOverMpi, RankZeroHearsOfRanksThatStillWork) {
     const exec::Progress& last = ranks.back();
     if (last.read_bytes != 0 && last.written_bytes < last.total_written_bytes && !storage->exists(seen)) storage->write_text(seen, "");
   };
-  exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", {}, callback);
+  exec::ExecuteOptions options;
+  options.balance = exec::Balance::kStatic;
+  exec::execute(*peers, *storage, plan, plan::make_schedule(plan, peers->size()), directory.path() + "/out", options, callback);
   if (peers->rank() == 0) {
     EXPECT_TRUE(storage->exists(seen));
   }

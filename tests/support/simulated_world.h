@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -190,6 +191,27 @@ class SimulatedWorld {
     std::vector<Figures> figures_ = std::vector<Figures>(rank_ == 0 ? world_.ranks_.size() : 0);
   };
 
+  class SimulatedWorkBoard final : public WorkBoard {
+   public:
+    SimulatedWorkBoard(SimulatedWorld& world, std::size_t rank, std::span<const std::uint64_t> first_portion) : world_(world), rank_(rank) {
+      const std::lock_guard lock(world_.mutex_);
+      if (!world_.division_) world_.division_.emplace(first_portion);
+    }
+    void ask() override { world_.step("ask"); }
+    std::optional<Answer> poll() override {
+      const std::lock_guard lock(world_.mutex_);
+      return Answer{world_.division_->take(rank_)};
+    }
+    void leave(bool failed) override {
+      const std::lock_guard lock(world_.mutex_);
+      if (failed && !world_.ranks_[rank_].is_dead) world_.division_->close();
+    }
+
+   private:
+    SimulatedWorld& world_;
+    const std::size_t rank_;
+  };
+
   class Peer final : public Peers {
    public:
     Peer(SimulatedWorld& world, std::size_t rank) : world_(world), rank_(rank) {}
@@ -222,6 +244,9 @@ class SimulatedWorld {
       world_.exchange(rank_, "barrier", {}, [](const auto&) {});
     }
     std::unique_ptr<ProgressBoard> make_progress_board() override { return std::make_unique<Board>(world_, rank_); }
+    std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
+      return std::make_unique<SimulatedWorkBoard>(world_, rank_, first_portion);
+    }
 
    private:
     SimulatedWorld& world_;
@@ -237,6 +262,7 @@ class SimulatedWorld {
   std::size_t num_waiting_ = 0;
   std::uint64_t generation_ = 0;
   std::uint64_t num_boards_finished_ = 0;
+  std::optional<WorkDivision> division_;  // one merge is run in a world
   std::uint64_t num_steps_ = 0;
   std::uint64_t trace_ = 14695981039346656037U;
   bool is_deadlocked_ = false;

@@ -185,6 +185,7 @@ SimulatedLife simulate(const SimulatedWork& work, std::uint32_t seed) {
   options.version = "simulated";
   options.memory_limit_bytes = exec::minimum_memory_bytes(plan) + (std::uint64_t{8} << 20);
   options.write_model_card = false;
+  options.portion_bytes = kDigestChunkBytes;
 
   constexpr int kMostAttempts = 7;
   for (bool is_published = false; !is_published && life.failure.empty(); ++life.num_attempts) {
@@ -264,7 +265,10 @@ SimulatedLife simulate(const SimulatedWork& work, std::uint32_t seed) {
       if (report->resumed_bytes != durable_bytes) fail("finished work was not found again");
     }
     if (report && report->resumed_bytes + report->written_bytes != plan.output_bytes()) fail("work was done twice or not at all");
-    if (report) life.resumed_bytes += report->resumed_bytes;
+    if (report) {
+      life.resumed_bytes += report->resumed_bytes;
+      for (const exec::RankReport& rank : report->ranks) life.taken_bytes += rank.taken_bytes;
+    }
 
     if (world.was_killed() && generator() % 2 == 0) {
       storage.lose_power();

@@ -38,6 +38,7 @@ struct SimulatedLife {
   int num_faults = 0;
   std::uint64_t num_steps = 0;
   std::uint64_t resumed_bytes = 0;  ///< of all attempts
+  std::uint64_t taken_bytes = 0;    ///< by ranks from others, in the attempts that ended well
   std::uint64_t trace = 0;          ///< of all steps in their order
 };
 

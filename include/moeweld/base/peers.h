@@ -11,6 +11,7 @@
 
 #include "moeweld/base/error.h"
 #include "moeweld/base/progress_board.h"
+#include "moeweld/base/work_board.h"
 
 namespace moeweld {
 
@@ -38,6 +39,9 @@ class Peers {
 
   /// A board of this world; several may exist. Collective.
   virtual std::unique_ptr<ProgressBoard> make_progress_board() = 0;
+
+  /// A board over WorkDivision(first_portion), which is the same on every rank and has size() + 1 entries. Collective.
+  virtual std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) = 0;
 };
 
 /// Ranks agree on the outcome of a phase: if any rank has problems, every rank throws the same Error (all problems in rank order, equal

@@ -19,6 +19,12 @@ namespace moeweld::exec {
 
 class OutputWriter;
 
+/// Who does which part of the output.
+enum class Balance : std::uint8_t {
+  kStatic,  ///< each rank its share of the schedule
+  kDynamic  ///< ranks that are done take from those that are not; static where there is an OutputWriter, whose ranks go together
+};
+
 struct ExecuteOptions {
   std::uint64_t memory_limit_bytes = std::uint64_t{2} << 30;  ///< all buffers and statistics of this rank
   int threads = 1;                                            ///< OpenMP threads of this rank
@@ -30,7 +36,9 @@ struct ExecuteOptions {
   bool check_finite = false;                  ///< NaN or infinity in an input is an error
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
   bool write_model_card = true;               ///< README.md
-  OutputWriter* writer = nullptr;             ///< null: every rank's threads write its share, and journal it; not owned
+  Balance balance = Balance::kDynamic;
+  std::uint64_t portion_bytes = 0;  ///< what a rank takes at once, of the output; 0: chosen
+  OutputWriter* writer = nullptr;   ///< null: every rank's threads write its share, and journal it; not owned
   /// Router rows from a forward pass: before each layer of each pass over the base's weights, on every rank; may throw to end the merge.
   std::function<void(std::size_t step, std::size_t num_steps)> on_layer;
   std::string version;       ///< for the manifest
@@ -41,7 +49,8 @@ struct ExecuteOptions {
 struct Progress {
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
-  std::uint64_t total_written_bytes = 0;  ///< the rank's share
+  std::uint64_t total_written_bytes = 0;  ///< the rank's share by the schedule
+  bool shares_move = false;               ///< others may take of it, and it of theirs
 };
 /// Called from the pipeline's thread after every chunk, and on rank 0 while it waits for others that still work: there with the progress of
 /// all ranks in rank order (as of a moment ago), on the other ranks with their own alone. May be empty. What it throws ends the merge on
@@ -52,6 +61,9 @@ using ProgressCallback = std::function<void(std::span<const Progress> ranks)>;
 struct RankReport {
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
+  std::uint64_t taken_bytes = 0;        ///< of what it wrote: another rank's by the schedule
+  std::uint64_t num_asked = 0;          ///< times it asked for more work
+  double longest_answer_seconds = 0;    ///< from such a question to its answer; computing goes on meanwhile
   double measure_seconds = 0;           ///< shared and streamed measurements
   double merge_seconds = 0;             ///< the main pass
   double read_wait_seconds = 0;         ///< the pipeline waited for input

@@ -25,6 +25,14 @@ TEST(ProgressFigures, AddUpRanksAndNameTheOneThatLagsMost) {
   EXPECT_DOUBLE_EQ(figures.slowest_behind, 0.15);
 }
 
+TEST(ProgressFigures, WhereSharesMoveTheWholeTellsWhenItEnds) {
+  std::vector<exec::Progress> moving = kThree;
+  for (exec::Progress& progress : moving) progress.shares_move = true;
+  const ProgressFigures figures = progress_figures(moving, 10);
+  EXPECT_DOUBLE_EQ(figures.eta_seconds.value(), 10 * 0.35 / 0.65);
+  EXPECT_EQ(figures.slowest_rank, 1);
+}
+
 TEST(ProgressText, IsOneLineWithEverything) {
   EXPECT_EQ(progress_text(progress_figures(kThree, 10)),
             " 65 %  6.5 GB of 10 GB written   read 2.6 GB/s  write 0.7 GB/s   ETA 0:10   slowest rank 1 (-15 %)");

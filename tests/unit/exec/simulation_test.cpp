@@ -28,6 +28,7 @@ TEST(Simulation, EveryLifeEndsInTheSameBytes) {
   std::atomic<int> num_faults{0};
   std::atomic<int> num_failures{0};
   std::atomic<std::uint64_t> resumed_bytes{0};
+  std::atomic<std::uint64_t> taken_bytes{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&] {
@@ -38,6 +39,7 @@ TEST(Simulation, EveryLifeEndsInTheSameBytes) {
         num_power_losses += life.num_power_losses;
         num_faults += life.num_faults;
         resumed_bytes += life.resumed_bytes;
+        taken_bytes += life.taken_bytes;
         if (life.failure.empty()) continue;
         ++num_failures;
         ADD_FAILURE() << life.failure;
@@ -52,6 +54,7 @@ TEST(Simulation, EveryLifeEndsInTheSameBytes) {
   EXPECT_GT(num_power_losses, static_cast<int>(kNumSeeds) / 4);
   EXPECT_GT(num_faults, static_cast<int>(kNumSeeds) / 10);
   EXPECT_GT(resumed_bytes, std::uint64_t{kNumSeeds} << 16);
+  EXPECT_GT(taken_bytes, std::uint64_t{kNumSeeds} << 14);
 }
 
 TEST(Simulation, ASeedIsPlayedAgainStepByStep) {

@@ -1,0 +1,35 @@
+#pragma once
+/// Work that ranks take from each other: a line of portions, of which every rank has a stretch.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace moeweld {
+
+/// A value, without ranks of its own: whoever keeps it (the coordinator, or threads behind a lock) asks it. Every portion is given to one
+/// rank, once.
+class WorkDivision {
+ public:
+  /// Rank r begins with portions [first_portion[r], first_portion[r + 1]); entries ascend. The first of each stretch counts as taken: its
+  /// rank begins with it unasked.
+  explicit WorkDivision(std::span<const std::uint64_t> first_portion);
+
+  /// What `rank` does next: the front of its stretch, or, when that is empty, of the back half of the longest stretch, which becomes its
+  /// own then. Nothing when no rank has anything left.
+  std::optional<std::uint64_t> take(std::size_t rank);
+
+  /// Nothing is left from now on.
+  void close();
+
+ private:
+  struct Stretch {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+  };
+  std::vector<Stretch> stretches_;  // by rank: what nobody has taken yet
+};
+
+}  // namespace moeweld

@@ -1,0 +1,83 @@
+#include "exec/unit_stream.h"
+
+#include <map>
+#include <utility>
+
+#include "exec/speculation.h"
+
+namespace moeweld::exec {
+
+void UnitStream::add(std::span<const plan::FileRun> runs) {
+  for (const plan::FileRun& run : runs) {
+    if (!pending_.empty() && pending_.back().file == run.file && pending_.back().end == run.begin) {
+      pending_.back().end = run.end;
+    } else {
+      pending_.push_back(run);
+    }
+  }
+}
+
+std::optional<UnitStream::Batch> UnitStream::next() {
+  std::vector<plan::FileRun> runs = std::exchange(pending_, {});
+  if (!closed_ && !runs.empty()) {
+    plan::FileRun& last = runs.back();
+    const std::uint64_t end = end_of_whole(last);
+    if (end != last.end) pending_.push_back({last.file, end, last.end});
+    last.end = end;
+    if (last.begin == end) runs.pop_back();
+  }
+  if (runs.empty()) return std::nullopt;
+  std::optional<std::uint64_t> stretch_begin;
+  if (stretch_ && stretch_->file == runs.front().file && stretch_->end == runs.front().begin) stretch_begin = stretch_->begin;
+  stretch_ = runs.back();
+  if (stretch_begin && runs.size() == 1) stretch_->begin = *stretch_begin;
+  return cut(runs, stretch_begin);
+}
+
+std::uint64_t UnitStream::end_of_whole(const plan::FileRun& run) const {
+  const std::uint32_t index = first_operation_in(pipeline_.plan, {run.file, run.end, run.end});
+  if (index == pipeline_.plan.operations.size()) return run.end;
+  const plan::Operation& operation = pipeline_.plan.operations[index];
+  const plan::Destination place = plan::destination(pipeline_.plan, operation);
+  if (place.file != run.file || place.begin >= run.end) return run.end;
+  // What begins before the run is not this rank's alone, and bands are not held: both are measured before they are applied.
+  if (place.begin < run.begin || operation.is_banded() || !needs_measuring(operation) || pipeline_.decided.contains(index)) return run.end;
+  return place.begin;
+}
+
+UnitStream::Batch UnitStream::cut(std::span<const plan::FileRun> runs, std::optional<std::uint64_t> stretch_begin) {
+  for (const std::uint32_t index : find_speculative(pipeline_.plan, runs, pipeline_.sizes)) {
+    if (!pipeline_.decided.contains(index)) pipeline_.speculative.insert(index);
+  }
+  Batch batch;
+  batch.units = cut_units(pipeline_.plan, runs, pipeline_.sizes.slot_bytes, stretch_begin);
+  // Two slots stay free for what is read while the tensor is held; its edges may take a slot more than its bytes.
+  const std::size_t slots_to_hold = pipeline_.sizes.num_slots - 2;
+  struct Found {
+    std::size_t num_units = 0;
+    std::uint64_t num_elements = 0;
+  };
+  std::map<std::uint32_t, Found> held;
+  for (Unit& unit : batch.units) {
+    for (Piece& piece : unit) {
+      piece.is_guessed = pipeline_.speculative.contains(piece.operation);
+      const plan::Operation& operation = pipeline_.plan.operations[piece.operation];
+      if (!operation.is_banded()) {
+        Found& found = held[piece.operation];
+        ++found.num_units;
+        found.num_elements += piece.num_elements;
+      } else if (!piece.is_remembered) {
+        // Bands are not held: what decides them is measured before.
+        held[operation.block_scaled ? piece.operation : operation.codes].num_units = slots_to_hold + 1;
+      }
+    }
+  }
+  for (const auto& [index, found] : held) {
+    const plan::Operation& operation = pipeline_.plan.operations[index];
+    if (!needs_measuring(operation) || pipeline_.decided.contains(index) || pipeline_.speculative.contains(index)) continue;
+    if (found.num_units > slots_to_hold || found.num_elements != operation.task.elements()) batch.to_measure.push_back(index);
+  }
+  return batch;
+}
+
+}  // namespace moeweld::exec

@@ -1,0 +1,105 @@
+#include "moeweld/base/work_division.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "moeweld/base/peers.h"
+
+namespace moeweld {
+namespace {
+
+using Portion = std::optional<std::uint64_t>;
+
+TEST(WorkDivision, ARankTakesItsOwnFromTheFrontThenTheBackHalfOfTheLongest) {
+  const std::vector<std::uint64_t> first = {0, 3, 11, 11};
+  WorkDivision division(first);  // left: 1-2, 4-10, none
+  EXPECT_EQ(division.take(0), Portion(1));
+  EXPECT_EQ(division.take(0), Portion(2));
+  EXPECT_EQ(division.take(0), Portion(7)) << "of 4-10 the back half";
+  EXPECT_EQ(division.take(1), Portion(4)) << "the owner goes on in front";
+  EXPECT_EQ(division.take(2), Portion(9)) << "what was taken may be taken again: 8-10 is longest";
+  EXPECT_EQ(division.take(2), Portion(10));
+  EXPECT_EQ(division.take(2), Portion(6));
+  EXPECT_EQ(division.take(0), Portion(8));
+  EXPECT_EQ(division.take(0), Portion(5));
+  for (std::size_t rank = 0; rank < 3; ++rank) EXPECT_EQ(division.take(rank), Portion()) << rank;
+}
+
+TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
+  for (std::uint32_t seed = 0; seed < 200; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 generator(seed);
+    const std::size_t ranks = 1 + generator() % 9;
+    std::vector<std::uint64_t> first = {0};
+    std::set<std::uint64_t> left;
+    for (std::size_t rank = 0; rank < ranks; ++rank) {
+      first.push_back(first.back() + generator() % 12);
+      for (std::uint64_t portion = first[rank] + 1; portion < first[rank + 1]; ++portion) left.insert(portion);
+    }
+    WorkDivision division(first);
+    std::map<std::size_t, std::uint64_t> last;
+    while (!left.empty()) {
+      const std::size_t rank = generator() % ranks;
+      const Portion portion = division.take(rank);
+      ASSERT_TRUE(portion) << left.size() << " are left";
+      ASSERT_EQ(left.erase(*portion), 1U) << *portion;
+    }
+    EXPECT_EQ(division.take(generator() % ranks), Portion());
+  }
+}
+
+TEST(WorkDivision, AClosedOneHasNothing) {
+  const std::vector<std::uint64_t> first = {0, 5, 10};
+  WorkDivision division(first);
+  EXPECT_TRUE(division.take(1));
+  division.close();
+  EXPECT_EQ(division.take(0), Portion());
+  EXPECT_EQ(division.take(1), Portion());
+}
+
+TEST(WorkBoard, ThreadsShareOneDivisionPerBoard) {
+  const std::vector<std::uint64_t> first = {0, 1000, 1000, 2000};
+  std::vector<std::vector<std::uint64_t>> taken(3);
+  run_thread_peers(3, [&](Peers& peers) {
+    const auto board = peers.make_work_board(first);
+    const auto other = peers.make_work_board(first);
+    EXPECT_FALSE(board->needs_serving());
+    while (true) {
+      board->ask();
+      const auto answer = board->poll();
+      ASSERT_TRUE(answer);
+      if (!answer->portion) break;
+      taken[static_cast<std::size_t>(peers.rank())].push_back(*answer->portion);
+    }
+    board->leave(false);
+    EXPECT_TRUE(board->has_ended());
+    other->ask();
+    EXPECT_TRUE(other->poll()->portion) << "boards are apart";
+  });
+  std::set<std::uint64_t> all;
+  for (const auto& portions : taken) all.insert(portions.begin(), portions.end());
+  EXPECT_EQ(taken[0].size() + taken[1].size() + taken[2].size(), all.size());
+  EXPECT_EQ(all.size(), 1998U);
+  EXPECT_FALSE(all.contains(0));
+  EXPECT_FALSE(all.contains(1000));
+}
+
+TEST(WorkBoard, AfterARankHasFailedNobodyGetsMore) {
+  const std::vector<std::uint64_t> first = {0, 100, 200};
+  run_thread_peers(2, [&](Peers& peers) {
+    const auto board = peers.make_work_board(first);
+    if (peers.rank() == 1) board->leave(true);
+    peers.barrier();
+    if (peers.rank() == 0) {
+      board->ask();
+      EXPECT_FALSE(board->poll()->portion);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace moeweld
