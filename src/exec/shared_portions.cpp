@@ -74,7 +74,7 @@ class Counter {
       for_server_.notify_one();
     }
     if (wait) {
-      const trace::Span span(trace::Kind::kWait, "wait for work");
+      const trace::Span span(trace::Kind::kPeers, "wait for work");
       for_worker_.wait(lock, [this] { return answer_ || failure_; });
     }
     if (failure_) std::rethrow_exception(failure_);
@@ -165,7 +165,7 @@ void work_beside(WorkBoard& board, const plan::Portions& portions, int rank, Ran
   if (own_failure) std::rethrow_exception(own_failure);
 
   board.leave(failure != nullptr);
-  const trace::Span span(trace::Kind::kWait, "wait for other ranks");
+  const trace::Span span(trace::Kind::kPeers, "wait for other ranks");
   for (int looks = 1; !board.has_ended(); ++looks) {
     board.serve();
     progress.serve();
