@@ -349,23 +349,6 @@ class restart(ClusterTest):
     def after_a_signal_by_mpirun(self):
         self.is_the_same_merge("mpirun")
 
-    def after_a_disk_that_hangs(self):
-        """The job does not queue itself again; continued by hand, it ends in the same bytes."""
-        self.models("base", "a", "b", layers=2, hidden=512, intermediate=2048, vocab=4000, heads=8, kv_heads=4)
-        self.write("ties.yml", TIES % 0.5)
-        self.call(MOEWELD, "merge", "ties.yml", "reference", "-q")
-        self.write("sick", "")
-        self.sick_disk("true", WHILE=self.path("sick"), RANK="2", BYTES="100000")
-        job = self.submit("merge.sbatch", "ties.yml", "out", "--stall-timeout", "4", options=signals.SMALL)
-        said = self.assert_job_ends(job, "FAILED")
-        self.assertRegex(said, r"rank 2 \(process \d+ on n\d\) is in 'read b/model")
-        self.assertIn("task 2: Exited with exit code 12", said)
-        self.assertEqual(self.fields(job)["Restarts"], "0", said)
-        self.assertFalse(os.path.exists(self.path("out")))
-        os.remove(self.path("sick"))
-        self.assert_job_ends(self.submit("merge.sbatch", "ties.yml", "out", options=signals.SMALL))
-        self.assert_same_weights("out", "reference")
-
 
 class nodes(ClusterTest):
     def dead_node_does_not_end_a_job(self):
