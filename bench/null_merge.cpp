@@ -126,6 +126,7 @@ int run(Peers& peers, const Arguments& arguments) {
                           {"threads", options.threads},
                           {"plan_seconds", plan_seconds},
                           {"operations", plan.operations.size()},
+                          {"plan_bytes", plan::encode(plan).size()},
                           {"output_files", plan.output_files.size()},
                           {"input_bytes", plan.input_bytes()},
                           {"output_bytes", plan.output_bytes()}};
