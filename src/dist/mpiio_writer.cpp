@@ -9,6 +9,7 @@
 #include "moeweld/base/checked.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/dist/output_writers.h"
+#include "moeweld/storage/write_behind.h"
 
 namespace moeweld::dist {
 
@@ -48,9 +49,8 @@ class MpiIoWriter final : public exec::RoundWriter {
     check_mpi(MPI_Comm_dup(world, world_.address()), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(world_.get(), MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_split_type(world_.get(), MPI_COMM_TYPE_SHARED, peers.rank(), MPI_INFO_NULL, node_.address()), "MPI_Comm_split_type");
-    int rank_on_node = 0;
-    check_mpi(MPI_Comm_rank(node_.get(), &rank_on_node), "MPI_Comm_rank");
-    std::uint64_t first_of_node = rank_on_node == 0 ? 1 : 0;
+    check_mpi(MPI_Comm_rank(node_.get(), &rank_on_node_), "MPI_Comm_rank");
+    std::uint64_t first_of_node = rank_on_node_ == 0 ? 1 : 0;
     peers.sum({&first_of_node, 1});
     num_nodes_ = checked_cast<int>(first_of_node);
   }
@@ -96,6 +96,7 @@ class MpiIoWriter final : public exec::RoundWriter {
   struct Place {
     std::string path;
     MPI_File handle = MPI_FILE_NULL;
+    WriteBehind behind{};
   };
   struct File {
     Communicator ranks;
@@ -117,6 +118,8 @@ class MpiIoWriter final : public exec::RoundWriter {
       for (const Place& place : file.places) {
         if (place.handle == MPI_FILE_NULL) continue;  // why, open_file has said
         problems.attempt([&] { write_place(place, mine != nullptr && mine->file == index ? mine : nullptr); });
+        // Which rank of a node has written what is the library's affair: one of them asks for all.
+        if (rank_on_node_ == 0) place.behind.start(0, 0);
       }
       if (left_[index] != 0) continue;
       close_file(file, problems);
@@ -166,6 +169,7 @@ class MpiIoWriter final : public exec::RoundWriter {
       problems.attempt([&] {
         check_file(MPI_File_open(file.ranks.get(), place.path.c_str(), MPI_MODE_WRONLY, hints.get(), &place.handle), "MPI_File_open",
                    place.path);
+        place.behind = WriteBehind(place.path);
       });
     }
     problems.throw_if_any();
@@ -184,6 +188,7 @@ class MpiIoWriter final : public exec::RoundWriter {
 
   Communicator world_;
   Communicator node_;
+  int rank_on_node_ = 0;
   int num_nodes_ = 1;
   std::string directory_;
   const plan::MergePlan* plan_ = nullptr;
