@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "exec/exchange.h"
 #include "exec/expert_weights.h"
@@ -111,6 +112,23 @@ void remove_partial_quietly(Peers& peers, Storage& storage, const std::string& p
   }
 }
 
+/// On rank 0; nothing elsewhere.
+std::vector<TensorStatistics> put_together(Peers& peers, const plan::MergePlan& plan, StatisticsPart mine) {
+  StatisticsAssembler assembler(plan);
+  std::vector<TensorStatistics> result;
+  ProblemList problems;
+  for (int rank = 0; rank < peers.size(); ++rank) {
+    // One rank's part at a time, so that no rank holds all.
+    std::vector<std::byte> bytes;
+    if (rank == peers.rank()) bytes = to_archive(std::exchange(mine, {}));
+    peers.broadcast(bytes, rank);
+    if (peers.rank() == 0) problems.attempt([&] { assembler.add(from_archive<StatisticsPart>(bytes)); });
+  }
+  if (peers.rank() == 0) problems.attempt([&] { result = assembler.finish(); });
+  agree(peers, problems);
+  return result;
+}
+
 PreparedSlots prepare(Peers& peers, Storage& storage, const plan::MergePlan& plan, const ExecuteOptions& options, Start& start,
                       Journal& journal) {
   if (start.slots) return std::move(*start.slots);
@@ -171,7 +189,8 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       telling_writer(options.writer, [&] {
         const std::span<const plan::FileRun> runs = schedule.runs[static_cast<std::size_t>(peers.rank())];
         for (const std::uint32_t index : find_speculative(pipeline.plan, runs, pipeline.sizes)) {
-          if (!pipeline.decided.contains(index)) pipeline.speculative.insert(index);
+          // Under a guess the inputs are gone when the result is known.
+          if (!options.gather_statistics && !pipeline.decided.contains(index)) pipeline.speculative.insert(index);
         }
         in_stage("measure large tensors", [&] { measure_large(find_large(schedule, peers.rank(), pipeline), pipeline); });
         pipeline.report.measure_seconds = seconds_since(stage);
@@ -188,6 +207,9 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       return to_archive(outcome);
     });
 
+    if (options.gather_statistics) {
+      report.statistics = in_stage("gather statistics", [&] { return put_together(peers, plan, std::move(pipeline.statistics)); });
+    }
     stage = Clock::now();
     if (options.writer != nullptr) options.writer->close();
     std::vector<RunDigests> digests = std::move(begin.finished);

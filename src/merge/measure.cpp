@@ -3,11 +3,11 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <exception>
 #include <mutex>
 #include <string>
 #include <utility>
 
+#include "merge/first_exception.h"
 #include "moeweld/base/error.h"
 #include "moeweld/base/trace.h"
 
@@ -17,27 +17,6 @@ namespace {
 
 /// Elements of one thread's share of apply(): a few hundred KiB of traffic, much more than a task costs to hand out.
 constexpr std::uint64_t kApplyElements = std::uint64_t{1} << 16;
-
-/// Exceptions must not leave an OpenMP region: the first one waits here until the region is over.
-class FirstException {
- public:
-  template <typename Action>
-  void guard(Action&& action) noexcept {
-    try {
-      action();
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      if (!exception_) exception_ = std::current_exception();
-    }
-  }
-  void rethrow_if_any() const {
-    if (exception_) std::rethrow_exception(exception_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::exception_ptr exception_;
-};
 
 /// Inputs of a part of `elements` that starts `offset` elements later.
 std::vector<const std::byte*> inputs_at(const Task& task, const Elements& elements, std::uint64_t offset) {

@@ -9,7 +9,7 @@
 
 #include "model/block_scales.h"
 #include "model/config_fields.h"
-#include "model/tensor_name.h"
+#include "moeweld/model/tensor_name.h"
 #include "moeweld/base/error.h"
 
 namespace moeweld::model {
