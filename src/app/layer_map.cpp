@@ -38,12 +38,9 @@ constexpr std::array<Rgb, 9> kRamp = {{{255, 255, 217},
 constexpr Rgb kNoValue = {200, 200, 200};
 
 double position(double value, const ColourScale& scale) {
-  double part = 0;
-  if (scale.high > scale.low && scale.is_logarithmic) {
-    part = value > 0 ? std::log(value / scale.low) / std::log(scale.high / scale.low) : 0;
-  } else if (scale.high > scale.low) {
-    part = (value - scale.low) / (scale.high - scale.low);
-  }
+  if (!(scale.high > scale.low)) return 0;
+  double part = (value - scale.low) / (scale.high - scale.low);
+  if (scale.is_logarithmic) part = value > 0 ? std::log(value / scale.low) / std::log(scale.high / scale.low) : 0;
   part = std::clamp(part, 0.0, 1.0);
   return scale.is_reversed ? 1 - part : part;
 }

@@ -212,7 +212,7 @@ class Page {
     }
     if (low > high) low = high = 0;  // there is none
     if (figure.colours == Figure::Colours::kFromZero && high > low) low = 0;
-    if (figure.colours == Figure::Colours::kToOne && high > low) high = 1;
+    if (figure.colours == Figure::Colours::kToOne) high = 1;
     return {.low = low, .high = high, .is_reversed = figure.least_is_most, .is_logarithmic = is_logarithmic, .style = figure.style};
   }
 
