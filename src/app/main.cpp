@@ -47,6 +47,8 @@ const char* verb(Command command) {
       return "compare experts";
     case Command::kConvert:
       return "convert";
+    case Command::kReport:
+      return "report";
   }
   return "run";
 }
@@ -101,6 +103,8 @@ int run_command(Peers& peers, Storage& storage, const Options& options) {
       return first ? run_inspect(storage, options) : 0;
     case Command::kTokenize:
       return first ? run_tokenize(storage, options) : 0;
+    case Command::kReport:
+      return first ? run_report(storage, options) : 0;
     case Command::kMethods:
       return first ? run_methods() : 0;
     case Command::kStatus:
@@ -134,7 +138,10 @@ LeftBehind left_behind(const Error& error, const Options& options) {
   if (error.code() == ErrorCode::kOutputExists) return LeftBehind::kOutputAsItWas;
   if (!exec::can_be_resumed(error)) return LeftBehind::kNothing;
   try {
-    return make_posix_storage()->exists(exec::partial_directory(options.output)) ? LeftBehind::kPartial : LeftBehind::kNothing;
+    const std::shared_ptr<Storage> storage = make_posix_storage();
+    if (storage->exists(exec::partial_directory(options.output))) return LeftBehind::kPartial;
+    // Statistics are written when OUT is there; the error says so.
+    return !options.stats_file.empty() && storage->exists(options.output) ? LeftBehind::kNotAsked : LeftBehind::kNothing;
   } catch (const Error&) {
     return LeftBehind::kNothing;
   }

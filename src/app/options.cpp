@@ -23,6 +23,7 @@ Examples:
   moeweld extract mixtral/ experts/ --all             every expert's model in one pass
   moeweld reduce mixtral/ out/ --experts 6            the experts of the highest router-row norms
   moeweld diff out/ other/                            which tensors differ, and by how much
+  moeweld report stats.h5                             what merge --stats stats.h5 gathered, as one HTML page
   moeweld check out/ --token-ids ids.txt              perplexity and next tokens, computed layer by layer
 
 Exit codes: 0 done, 1 a defect of moeweld, 2 wrong command line, 3 invalid configuration or input, 4 not supported, 5 input/output error, 6 no space,
@@ -65,6 +66,7 @@ class Parser {
     add_tokenize();
     add_diff();
     add_similarity();
+    add_report();
     add_status();
     app_.add_subcommand("methods", "List merge methods and their parameters")->callback([this] { options_.command = Command::kMethods; });
   }
@@ -170,6 +172,8 @@ class Parser {
                     "Who does what: dynamic (ranks that are done take from those that are not; with --writer posix) or static (each its "
                     "share); the bytes are the same (default dynamic)")
         ->check(CLI::IsMember({"dynamic", "static"}));
+    command.add_option("--stats", options_.stats_file,
+                       "Write statistics of every tensor (norms, cosines, sign conflicts, …) to this HDF5 file; moeweld report draws them");
     command.add_flag("--check-finite", options_.check_finite, "Refuse NaN and infinity in the inputs");
   }
 
@@ -329,6 +333,13 @@ class Parser {
     command.add_option("--svg", options_.svg_file, "Write a heat map of each layer to this file");
     command.add_option("--transformers-cache", options_.transformers_cache, "Hub cache where org/name models are looked for");
     add_common_flags(command);
+  }
+
+  void add_report() {
+    CLI::App& command = add("report", "Draw what --stats wrote as one HTML page", Command::kReport);
+    command.add_option("FILE", options_.input, "What --stats wrote")->required();
+    command.add_option("--output", options_.output, "The page (default: FILE with the ending .html)");
+    command.add_flag("-q,--quiet", options_.quiet, "Print nothing");
   }
 
   void add_check() {

@@ -28,13 +28,14 @@ enum class Command : std::uint8_t {
   kTokenize,
   kDiff,
   kSimilarity,
-  kConvert
+  kConvert,
+  kReport
 };
 
 struct Options {
   Command command = Command::kMerge;
   std::string input;   ///< CONFIG, MODEL or DIR; A of diff
-  std::string output;  ///< OUT; B of diff
+  std::string output;  ///< OUT; B of diff; the page of report, empty: beside its input
   bool bos = false;    ///< tokenize --bos
   plan::Extraction extraction;
   int num_experts = 0;        ///< reduce --experts
@@ -73,6 +74,7 @@ struct Options {
   WriterKind writer = WriterKind::kPosix;
   bool is_balanced = true;  ///< --balance dynamic
   std::string simd_target;
+  std::string stats_file;                   ///< --stats; empty: none
   std::string trace_file;                   ///< empty: none
   std::vector<std::string> without_effect;  ///< flags of mergekit that mean nothing here
   std::string command_line;

@@ -10,6 +10,7 @@
 #include "app/progress.h"
 #include "app/signs_of_life.h"
 #include "app/stall_judge.h"
+#include "app/statistics_output.h"
 #include "app/writers.h"
 #include "moeweld/base/trace.h"
 #include "moeweld/exec/status.h"
@@ -132,26 +133,35 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
   run.resume = options.resume;
   run.journal_interval = std::chrono::duration<double>(options.journal_interval_seconds);
   run.check_finite = options.check_finite;
+  run.gather_statistics = !options.stats_file.empty();
   run.write_model_card = options.plan.write_model_card;
   run.version = MOEWELD_VERSION;
   run.command_line = options.command_line;
 
   if (options.resume && exec::is_published(peers, storage, plan, options.output, run)) {
-    if (peers.rank() == 0) remove_dead_lock(options.output);
-    if (peers.rank() == 0 && !options.quiet)
-      fmt::print("{}", options.log_json ? already_complete_json(options.output) : already_complete_text(options.output));
+    if (peers.rank() != 0) return;
+    remove_dead_lock(options.output);
+    if (!options.quiet) fmt::print("{}", options.log_json ? already_complete_json(options.output) : already_complete_text(options.output));
+    if (!options.stats_file.empty()) {
+      std::fflush(stdout);
+      fmt::print(stderr, "moeweld: {} was not written: nothing was computed, so there are no statistics\n", options.stats_file);
+    }
     return;
   }
   const plan::Schedule schedule = plan::make_schedule(plan, peers.size());
   const std::unique_ptr<exec::OutputWriter> writer = make_output_writer(peers, storage, plan, options);
   run.writer = writer.get();
   run.balance = options.is_balanced ? exec::Balance::kDynamic : exec::Balance::kStatic;
-  exec::preflight(peers, storage, plan, options.output, run);
+  ProblemList problems;
+  if (peers.rank() == 0 && run.gather_statistics) problems.attempt([&] { check_statistics_path(storage, options.stats_file); });
+  problems.attempt([&] { exec::preflight(peers, storage, plan, options.output, run); });
+  agree(peers, problems);
   const std::unique_ptr<JobLock> lock = take_lock(peers, storage, options.output);
   const std::unique_ptr<SignsOfLife> signs_of_life = make_signs_of_life(peers, options);
   const bool speaks = peers.rank() == 0 && !options.quiet;
   if (speaks && !options.log_json) {
-    fmt::print("{}", plan::plan_text(plan, schedule, exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads), false));
+    fmt::print("{}", plan::plan_text(plan, schedule,
+                                     exec::planned_memory_bytes(plan, run.memory_limit_bytes, run.threads, run.gather_statistics), false));
     std::fflush(stdout);
   }
   LayerProgress layers(options.log_json, !speaks);
@@ -160,17 +170,21 @@ void execute_plan(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
     layers.update(step, num_steps);
   };
   ProgressPrinter printer(options.log_json, !speaks);
-  const exec::MergeReport report =
-      exec::execute(peers, storage, plan, schedule, options.output, run, [&](std::span<const exec::Progress> ranks) {
-        stop_if_interrupted();
-        if (lock) lock->check();
-        layers.finish();
-        printer.update(ranks);
-      });
+  exec::MergeReport report = exec::execute(peers, storage, plan, schedule, options.output, run, [&](std::span<const exec::Progress> ranks) {
+    stop_if_interrupted();
+    if (lock) lock->check();
+    layers.finish();
+    printer.update(ranks);
+  });
   printer.finish();
   if (speaks)
     fmt::print("{}", options.log_json ? summary_json(report, plan.num_files(), options.output)
                                       : summary_text(report, plan.num_files(), options.output));
+  if (!run.gather_statistics) return;
+  agree_on(peers, [&] {
+    if (peers.rank() == 0) write_statistics_file(storage, plan, report, options);
+  });
+  if (speaks && !options.log_json) fmt::print("{}", statistics_text(report, options.stats_file));
 }
 
 }  // namespace moeweld::app

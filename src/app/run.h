@@ -24,6 +24,7 @@ int run_extract(Peers& peers, Storage& storage, const Options& options);
 int run_reduce(Peers& peers, Storage& storage, const Options& options);
 int run_tokenize(Storage& storage, const Options& options);
 int run_convert(Peers& peers, Storage& storage, const Options& options);
+int run_report(Storage& storage, const Options& options);
 int run_methods();
 int run_similarity(Peers& peers, Storage& storage, const Options& options);
 /// 0 complete, 75 to be continued, 7 a job is writing it, 3 nothing is there.

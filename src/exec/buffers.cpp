@@ -59,7 +59,7 @@ struct Needs {
   bool holds_results = false;       ///< some operation may be applied under a guess
 };
 
-Needs needs_of(const plan::MergePlan& plan, int threads) {
+Needs needs_of(const plan::MergePlan& plan, int threads, bool gather_statistics) {
   Needs needs;
   std::uint64_t measuring_bytes = 0;
   std::uint64_t scratch_bytes = 0;
@@ -79,8 +79,8 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
         bytes = counts * sizeof(std::uint64_t) * static_cast<std::uint64_t>(threads + 4);
       }
       measuring_bytes = std::max(measuring_bytes, bytes);
-      needs.holds_results =
-          needs.holds_results || (method.speculation != nullptr && method.speculation->sample_elements(operation.task) != 0);
+      needs.holds_results = needs.holds_results || (!gather_statistics && method.speculation != nullptr &&
+                                                    method.speculation->sample_elements(operation.task) != 0);
     }
     if (operation.block_scaled) {
       const std::uint64_t band = std::min(kScaleBlock * operation.task.shape.at(1), operation.task.elements());
@@ -94,6 +94,8 @@ Needs needs_of(const plan::MergePlan& plan, int threads) {
   needs.smallest_slot_bytes = round_up(std::max<std::size_t>(needs.smallest_slot_bytes, kMiB), kDirectAlignment);
   needs.reserve_bytes =
       kProgramBytes + plan_memory_bytes(plan) + kept_read_bytes(plan) + kReaderThreads * scratch_bytes + measuring_bytes + band_bytes;
+  // Values of block-scaled bands once more, as they are written.
+  if (gather_statistics) needs.reserve_bytes += statistics_bytes(plan) + band_bytes;
   if (!plan.alignments.empty()) needs.prepare_bytes = kProgramBytes + plan_memory_bytes(plan) + expert_order_bytes(plan, threads);
   return needs;
 }
@@ -116,8 +118,8 @@ bool needs_measuring(const plan::Operation& operation) {
   return method.next_phase != nullptr && method.next_phase(operation.task, {}).has_value();
 }
 
-BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
-  const Needs needs = needs_of(plan, threads);
+BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads, bool gather_statistics) {
+  const Needs needs = needs_of(plan, threads, gather_statistics);
   const std::uint64_t least = least_bytes(needs);
   if (limit_bytes < least) {
     throw Error(ErrorCode::kUsage, "a memory limit of " + format_memory(limit_bytes) +
@@ -142,24 +144,24 @@ BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes,
   return sizes;
 }
 
-std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan) {
-  const Needs needs = needs_of(plan, 1);
+std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan, bool gather_statistics) {
+  const Needs needs = needs_of(plan, 1, gather_statistics);
   return round_up(least_bytes(needs), kMiB);
 }
 
-std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads) {
-  const BufferSizes sizes = plan_buffers(plan, limit_bytes, threads);
+std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads, bool gather_statistics) {
+  const BufferSizes sizes = plan_buffers(plan, limit_bytes, threads, gather_statistics);
   // Streaming keeps a handful of slots in flight; holding a measured tensor takes what it needs of the rest.
   constexpr std::uint64_t kStreamingSlots = 6;
   std::uint64_t slots = kStreamingSlots;
   for (const plan::Operation& operation : plan.operations) {
-    if (!needs_measuring(operation) || may_speculate(operation, sizes)) continue;
+    if (!needs_measuring(operation) || (!gather_statistics && may_speculate(operation, sizes))) continue;
     const std::uint64_t held = operation.task.elements() * input_bytes_per_element(operation) / sizes.slot_bytes + 4;
     if (held <= sizes.num_slots) slots = std::max(slots, held + kReadAheadBytesHeld / sizes.slot_bytes + kStreamingSlots);
   }
   const std::uint64_t merging =
       sizes.reserve_bytes + sizes.num_windows * sizes.window_bytes + std::min<std::uint64_t>(slots, sizes.num_slots) * sizes.slot_bytes;
-  return std::max(merging, needs_of(plan, threads).prepare_bytes);
+  return std::max(merging, needs_of(plan, threads, gather_statistics).prepare_bytes);
 }
 
 AlignedBuffer BufferPool::acquire() {

@@ -22,8 +22,9 @@ struct BufferSizes {
   std::uint64_t total_bytes() const { return slot_bytes * num_slots + window_bytes * num_windows + reserve_bytes; }
 };
 
-/// Sizes for a plan under a limit. Throws Error(kUsage) naming the smallest limit that would do.
-BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads);
+/// Sizes for a plan under a limit; operations are not applied under a guess where statistics are gathered, since the inputs have to be
+/// there when the result is. Throws Error(kUsage) naming the smallest limit that would do.
+BufferSizes plan_buffers(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads, bool gather_statistics);
 
 /// Buffers of one size, allocated when first needed and handed out last in, first out, so that few are hot. Thread-safe.
 class BufferPool {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "exec/exchange.h"
 #include "exec/expert_weights.h"
@@ -113,6 +114,23 @@ void remove_partial_quietly(Peers& peers, Storage& storage, const std::string& p
   }
 }
 
+/// On rank 0; nothing elsewhere.
+std::vector<TensorStatistics> put_together(Peers& peers, const plan::MergePlan& plan, StatisticsPart mine) {
+  StatisticsAssembler assembler(plan);
+  std::vector<TensorStatistics> result;
+  ProblemList problems;
+  for (int rank = 0; rank < peers.size(); ++rank) {
+    // One rank's part at a time, so that no rank holds all.
+    std::vector<std::byte> bytes;
+    if (rank == peers.rank()) bytes = to_archive(std::exchange(mine, {}));
+    peers.broadcast(bytes, rank);
+    if (peers.rank() == 0) problems.attempt([&] { assembler.add(from_archive<StatisticsPart>(bytes)); });
+  }
+  if (peers.rank() == 0) problems.attempt([&] { result = assembler.finish(); });
+  agree(peers, problems);
+  return result;
+}
+
 PreparedSlots prepare(Peers& peers, Storage& storage, const plan::MergePlan& plan, const ExecuteOptions& options, Start& start,
                       Journal& journal) {
   if (start.slots) return std::move(*start.slots);
@@ -198,6 +216,9 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
       return to_archive(outcome);
     });
 
+    if (options.gather_statistics) {
+      report.statistics = in_stage("gather statistics", [&] { return put_together(peers, plan, std::move(pipeline.statistics)); });
+    }
     stage = Clock::now();
     if (options.writer != nullptr) options.writer->close();
     std::vector<RunDigests> digests = std::move(begin.finished);

@@ -30,7 +30,8 @@ class MainPass {
         pipeline_(pipeline),
         plan_(pipeline.plan),
         stream_(pipeline),
-        writer_(pipeline.storage, plan_, directory, pipeline.options.io, pipeline.windows, pipeline.keeping(), pipeline.options.writer) {}
+        writer_(pipeline.storage, plan_, directory, pipeline.options.io, pipeline.windows, pipeline.keeping(), pipeline.options.writer),
+        statistics_(pipeline.plan) {}
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, pipeline_.files, pipeline_.slots, pipeline_.options.in_one_thread);
@@ -58,6 +59,7 @@ class MainPass {
     }
     while (num_headers_ < runs_.size()) write_header(runs_[num_headers_++]);
     writer_.finish();
+    pipeline_.statistics = statistics_.take();
     pipeline_.report.written_bytes = writer_.written_bytes();
     pipeline_.report.write_wait_seconds += writer_.wait_seconds();
     pipeline_.report.journal_seconds = writer_.journal_seconds();
@@ -144,8 +146,13 @@ class MainPass {
   }
 
   void apply(Resident& resident, std::size_t index, const merge::Decisions& decisions) {
-    const plan::Operation& operation = plan_.operations[resident.unit.pieces[index].operation];
-    fill(resident, index, [&](const merge::Elements& elements, std::byte* target) { compute(operation, decisions, elements, target); });
+    const std::uint32_t number = resident.unit.pieces[index].operation;
+    const plan::Operation& operation = plan_.operations[number];
+    const bool gathers = pipeline_.options.gather_statistics && has_statistics(plan_, number);
+    fill(resident, index, [&](const merge::Elements& elements, std::byte* target) {
+      compute(operation, decisions, elements, target);
+      if (gathers) statistics_.add(number, elements, target);
+    });
   }
 
   /// A piece of a block-scaled operation or of its scales.
@@ -170,6 +177,8 @@ class MainPass {
       std::vector<float> scales = bands_.compute(pipeline_.method_of(operation), operation.task,
                                                  found == pipeline_.decided.end() ? merge::Decisions{} : found->second,
                                                  {.first_element = first, .num_elements = count, .inputs = inputs});
+      if (is_codes && pipeline_.options.gather_statistics)
+        look_at_band(piece, {.first_element = first, .num_elements = count, .inputs = inputs}, scales);
       for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += count * size_bytes(operation.sources[i].dtype);
       if (is_codes) {
         write_results(piece, bands_.codes(), band * band_results);
@@ -185,6 +194,24 @@ class MainPass {
       scales_.erase(scales_.lower_bound({codes, 0}), scales_.lower_bound({codes + (is_end ? 1 : 0), is_end ? 0 : num_written}));
     }
     --resident.pieces_left;
+  }
+
+  /// Statistics of the part of a band that the piece writes: of the values that its codes and scales stand for.
+  void look_at_band(const Piece& piece, const merge::Elements& band, const std::vector<float>& scales) {
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    const std::uint64_t columns = operation.task.shape.at(1);
+    const std::uint64_t begin = std::max(piece.first_result, band.first_element);
+    const std::uint64_t end = std::min(piece.first_result + piece.num_results, band.first_element + band.num_elements);
+    if (begin >= end) return;
+    band_values_.resize(band.num_elements);
+    for (std::uint64_t row = 0; row < band.num_elements; row += columns) {
+      merge::decode_block_scaled(bands_.codes().data() + row, 0, scales.data(), std::span(band_values_).subspan(row, columns));
+    }
+    const std::uint64_t offset = begin - band.first_element;
+    std::vector<const std::byte*> inputs(band.inputs.begin(), band.inputs.end());
+    for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i] += offset * size_bytes(operation.sources[i].dtype);
+    statistics_.add(piece.operation, {.first_element = begin, .num_elements = end - begin, .inputs = inputs},
+                    reinterpret_cast<const std::byte*>(band_values_.data() + offset));
   }
 
   /// The part of a band's results, of which `first` is the first, that the piece writes.
@@ -400,6 +427,8 @@ class MainPass {
   merge::Decisions guess_;          // of the one operation that is applied under a guess
   std::vector<merge::Doubts> doubts_;
   BlockScaledBands bands_;
+  std::vector<float> band_values_;
+  StatisticsGatherer statistics_;
   std::map<std::pair<std::uint32_t, std::uint64_t>, std::vector<float>> scales_;  // by operation and band, until they are written
   std::optional<UnitStream::Batch> batch_;                                        // of the stream, not read yet
   bool has_all_ = false;

@@ -94,7 +94,7 @@ void check_forward_memory(const plan::MergePlan& plan, const ExecuteOptions& opt
 void preflight(Peers& peers, Storage& storage, const plan::MergePlan& plan, const std::string& output_directory,
                const ExecuteOptions& options) {
   ProblemList problems;
-  problems.attempt([&] { plan_buffers(plan, options.memory_limit_bytes, options.threads); });
+  problems.attempt([&] { plan_buffers(plan, options.memory_limit_bytes, options.threads, options.gather_statistics); });
   check_forward_memory(plan, options, peers.size(), problems);
   // One rank asks the file system; a thousand asking at once would be a problem of its own.
   if (peers.rank() == 0) {

@@ -8,6 +8,7 @@
 
 #include "exec/buffers.h"
 #include "exec/journal.h"
+#include "exec/statistics_gatherer.h"
 #include "exec/unit_reader.h"
 #include "exec/world_progress.h"
 #include "moeweld/exec/execute.h"
@@ -22,7 +23,7 @@ struct RankPipeline {
         plan(merge_plan),
         options(execute_options),
         progress(world_progress),
-        sizes(plan_buffers(merge_plan, execute_options.memory_limit_bytes, execute_options.threads)),
+        sizes(plan_buffers(merge_plan, execute_options.memory_limit_bytes, execute_options.threads, execute_options.gather_statistics)),
         slots(sizes.slot_bytes, sizes.num_slots),
         windows(sizes.window_bytes, sizes.num_windows),
         files(file_storage, merge_plan, execute_options.io) {}
@@ -39,6 +40,7 @@ struct RankPipeline {
   std::map<std::uint32_t, merge::Decisions> decided;  ///< by operation: measured before the main pass
   std::vector<std::vector<double>> slot_rows;         ///< by slot: filled by prepare
   std::set<std::uint32_t> with_nan_codes;             ///< operations that read FP8 codes of NaN
+  StatisticsPart statistics;                          ///< of what the main pass computed, with gather_statistics
   RankReport report;
   std::uint64_t written_bytes = 0;  ///< so far
   Journal* journal = nullptr;

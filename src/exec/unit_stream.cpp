@@ -47,7 +47,8 @@ std::uint64_t UnitStream::end_of_whole(const plan::FileRun& run) const {
 
 UnitStream::Batch UnitStream::cut(std::span<const plan::FileRun> runs, std::optional<std::uint64_t> stretch_begin) {
   for (const std::uint32_t index : find_speculative(pipeline_.plan, runs, pipeline_.sizes)) {
-    if (!pipeline_.decided.contains(index)) pipeline_.speculative.insert(index);
+    // For statistics: under a guess the inputs are gone when the result is known.
+    if (!pipeline_.options.gather_statistics && !pipeline_.decided.contains(index)) pipeline_.speculative.insert(index);
   }
   Batch batch;
   batch.units = cut_units(pipeline_.plan, runs, pipeline_.sizes.slot_bytes, stretch_begin);

@@ -1,42 +1,12 @@
 #include "hdf5/create_file.h"
 
-#include <string_view>
-
+#include "hdf5/attributes.h"
 #include "hdf5/library.h"
 #include "moeweld/base/error.h"
 
 namespace moeweld::hdf5 {
 
 namespace {
-
-/// An attribute is at most so long; longer texts go on in further ones.
-constexpr std::size_t kAttributeBytes = 32 * 1024;
-/// Longer texts are only in the manifest: the file's metadata has a fixed size (plan/output_layout.cpp).
-constexpr std::size_t kLongestText = 128 * 1024;
-
-void write_text(hid_t object, const std::string& name, std::string_view text, const std::string& path) {
-  const Handle type = checked(H5Tcopy(H5T_C_S1), H5Tclose, "H5Tcopy", path);
-  check(H5Tset_size(type.get(), std::max<std::size_t>(1, text.size())), "H5Tset_size", path);
-  check(H5Tset_cset(type.get(), H5T_CSET_UTF8), "H5Tset_cset", path);
-  check(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), "H5Tset_strpad", path);
-  const Handle space = checked(H5Screate(H5S_SCALAR), H5Sclose, "H5Screate", path);
-  const Handle attribute =
-      checked(H5Acreate2(object, name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, "H5Acreate", path);
-  check(H5Awrite(attribute.get(), type.get(), text.empty() ? "" : text.data()), "H5Awrite", path);
-}
-
-void write_long_text(hid_t object, const std::string& name, std::string_view text, const std::string& path) {
-  if (text.size() > kLongestText) return;
-  std::size_t number = 0;
-  do {
-    // Not within a character: continuation bytes begin with the bits 10.
-    std::size_t size = std::min(kAttributeBytes, text.size());
-    while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80U) --size;
-    write_text(object, number == 0 ? name : name + "." + std::to_string(number), text.substr(0, size), path);
-    text.remove_prefix(size);
-    ++number;
-  } while (!text.empty());
-}
 
 void write_provenance(hid_t root, const plan::MergePlan& plan, const Provenance& provenance, const std::string& path) {
   write_text(root, "format", kFormatName, path);

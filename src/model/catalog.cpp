@@ -9,8 +9,8 @@
 
 #include "model/block_scales.h"
 #include "model/config_fields.h"
-#include "model/tensor_name.h"
 #include "moeweld/base/error.h"
+#include "moeweld/model/tensor_name.h"
 
 namespace moeweld::model {
 namespace {

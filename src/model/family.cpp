@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "model/family_tables.h"
-#include "model/tensor_name.h"
+#include "moeweld/model/tensor_name.h"
 
 namespace moeweld::model {
 

@@ -1,4 +1,4 @@
-#include "model/tensor_name.h"
+#include "moeweld/model/tensor_name.h"
 
 #include <charconv>
 #include <optional>

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
 import tiny_models  # noqa: E402
@@ -104,7 +105,7 @@ class arguments(CliTest):
     def help_documents_exit_codes(self):
         result = self.run_command("--help")
         self.assert_ends(result, 0)
-        for command in ("merge", "plan", "verify", "inspect", "extract", "reduce", "check", "diff", "methods"):
+        for command in ("merge", "plan", "verify", "inspect", "extract", "reduce", "check", "diff", "report", "methods"):
             self.assertIn(command, result.stdout)
         for code in ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "75"):
             self.assertRegex(result.stdout[result.stdout.index("Exit codes"):], r"\b%s\b" % code)
@@ -706,6 +707,113 @@ class storing(CliTest):
         self.assert_ends(self.run_command("convert", "a", "x", "--format", "hdf5", "--writer", "gather"), 2)
 
 
+class reporting(CliTest):
+    """--stats and report."""
+
+    def assert_page(self, name):
+        """The page, as an HTML parser and an XML parser see it, checked for what it may not hold."""
+        with open(self.path(name), encoding="utf-8") as file:
+            text = file.read()
+        self.assertTrue(text.startswith("<!DOCTYPE html>\n"))
+        xml.etree.ElementTree.fromstring(text.split("\n", 1)[1])
+        self.assertNotRegex(text, r"(?i)https?:|<script|<link|<iframe|\bon[a-z]+=|url\(|@import")
+        for source in re.findall(r'(?:src|href)="([^"]*)"', text):
+            self.assertTrue(source.startswith(("#", "data:image/png;base64,")), source)
+        return text
+
+    def statistics_are_drawn_as_one_page(self):
+        self.models("a", "b", "base")
+        self.write("ties.yml", TIES)
+        result = self.run_command("merge", "ties.yml", "out", "--stats", "stats.h5")
+        self.assert_ends(result, 0)
+        self.assertIn("statistics of 21 tensors: stats.h5", result.stdout)
+        self.assert_ends(self.run_command("verify", "out", "-q"), 0)
+        result = self.run_command("report", "stats.h5")
+        self.assert_ends(result, 0)
+        self.assertEqual(result.stdout, "stats.html\n")
+        text = self.assert_page("stats.html")
+        self.assertIn("<h1>ties of 2 models onto base</h1>", text)
+        for word in ("self_attn.q_proj", "mlp.down_proj", "Sign conflicts", "Density kept", "Cosine", "no value", "layer 1: ", "merge_method: ties",
+                     "model.embed_tokens.weight"):
+            self.assertIn(word, text)
+        result = self.run_command("report", "stats.h5", "--output", "other.html", "-q")
+        self.assert_ends(result, 0)
+        self.assertEqual(result.stdout, "")
+        self.assertEqual(self.assert_page("other.html"), text)
+
+    def statistics_have_the_same_bytes_on_any_ranks_and_change_none_of_the_output(self):
+        self.models("a", "b", "base")
+        self.write("ties.yml", TIES)
+        self.assert_ends(self.run_command("merge", "ties.yml", "plain", "-q"), 0)
+        self.assert_ends(self.run_command("merge", "ties.yml", "one", "-q", "--stats", "one.h5"), 0)
+        files = []
+        for ranks, writer in ((2, "posix"), (3, "gather")):
+            name = "out-%d" % ranks
+            self.assert_ends(self.run_ranks(ranks, "merge", "ties.yml", name, "-q", "--stats", name + ".h5", "--writer", writer), 0)
+            files.append(name)
+        expected = tree(self.directory)
+        for name in files:
+            self.assertTrue(expected[name + ".h5"] == expected["one.h5"], name)
+        for name in ["one"] + files:
+            for file in ("model.safetensors", "model.safetensors.index.json"):
+                if "plain/" + file in expected:
+                    self.assertTrue(expected[name + "/" + file] == expected["plain/" + file], name)
+
+    def experts_and_several_outputs_have_maps_of_their_own(self):
+        tiny_models.write_model(self.path("m"), family="mixtral", experts=4)
+        self.assert_ends(self.run_ranks(2, "extract", "m", "out", "--all", "-q", "--stats", "all.h5"), 0)
+        self.assert_ends(self.run_command("report", "all.h5"), 0)
+        text = self.assert_page("all.html")
+        self.assertIn("mlp.gate_proj, each of 4 experts", text)
+        self.assert_ends(self.run_command("reduce", "m", "less", "--experts", "3", "-q", "--stats", "less.h5"), 0)
+        self.assert_ends(self.run_command("report", "less.h5"), 0)
+        self.assertRegex(self.assert_page("less.html"), "experts.*, each of 3 experts")
+
+    def an_unwritable_place_is_found_before_the_merge(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        os.mkdir(self.path("taken"))
+        for place, word in (("none/stats.h5", "no such directory"), ("taken", "is a directory"), ("taken/", "directory")):
+            result = self.run_ranks(2, "merge", "linear.yml", "out", "--stats", place, "--memory-limit", "1M")
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn(word, result.stderr)
+            self.assertIn("--memory-limit", result.stderr)  # all problems at once
+            self.assertFalse(os.path.exists(self.path("out.partial")))
+
+    def a_merge_whose_statistics_fail_is_complete(self):
+        self.models("a", "b")
+        self.write("linear.yml", LINEAR % "bfloat16")
+        os.mkdir(self.path("stats.h5.tmp"))
+        result = self.run_ranks(2, "merge", "linear.yml", "out", "--stats", "stats.h5")
+        self.assert_ends(result, 5)
+        self.assertRegex(result.stderr.replace("\n", " "), r"out is complete, but its +statistics could +not be +written")
+        self.assertNotIn("Nothing was written", result.stderr)
+        self.assert_ends(self.run_command("verify", "out", "-q"), 0)
+
+    def a_continued_merge_says_what_has_no_statistics(self):
+        self.models("a", "b")
+        self.merge_linear()
+        result = self.run_command("merge", "linear.yml", "out", "--resume", "--stats", "stats.h5")
+        self.assert_ends(result, 0)
+        self.assertIn("stats.h5 was not written", result.stderr)
+        self.assertFalse(os.path.exists(self.path("stats.h5")))
+
+    def what_is_no_statistics_file_is_refused(self):
+        self.models("a", "b")
+        self.merge_linear("--format", "hdf5")
+        result = self.run_command("report", "out/model.h5")
+        self.assert_ends(result, 3)
+        self.assertIn("moeweld.hdf5/1", result.stderr)
+        self.assertIn("moeweld.stats/1", result.stderr)
+        result = self.run_command("report", "out/config.json")
+        self.assert_ends(result, 3)
+        self.assertIn("not an HDF5 file", result.stderr)
+        result = self.run_command("report", "none.h5")
+        self.assert_ends(result, 3)
+        self.assertIn("none.h5", result.stderr)
+        self.assertEqual([name for name in os.listdir(self.directory) if name.endswith(".html")], [])
+
+
 class comparing(CliTest):
     def equal_models_end_with_zero(self):
         self.models("a")
@@ -954,7 +1062,7 @@ class tokenizing(CliTest):
         self.assertEqual(result.stdout, b"")
 
 
-CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, storing, comparing, looking, tokenizing)
+CLASSES = (arguments, checking, problems, merging, node, tracing, verifying, storing, reporting, comparing, looking, tokenizing)
 HELPERS = {name for name in dir(CliTest)}
 
 

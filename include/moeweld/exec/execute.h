@@ -11,6 +11,7 @@
 
 #include "moeweld/base/digest.h"
 #include "moeweld/base/peers.h"
+#include "moeweld/exec/statistics.h"
 #include "moeweld/plan/merge_plan.h"
 #include "moeweld/plan/schedule.h"
 #include "moeweld/storage/storage.h"
@@ -33,6 +34,7 @@ struct ExecuteOptions {
   bool resume = false;  ///< continue what OUT.partial holds, if it holds anything; `force` then is about OUT alone
   std::chrono::duration<double> journal_interval{5};  ///< what has been written longer ago is on stable storage and in the journal
   bool in_one_thread = false;                 ///< reads and writes where it computes: for simulations, whose steps must have an order
+  bool gather_statistics = false;             ///< of every tensor; needs memory and time, and changes no byte of the output
   bool check_finite = false;                  ///< NaN or infinity in an input is an error
   std::uint64_t baseline_resident_bytes = 0;  ///< resident set after MPI_Init, not counted as moeweld's own
   bool write_model_card = true;               ///< README.md
@@ -80,13 +82,14 @@ struct MergeReport {
   double publish_seconds = 0;
   std::uint64_t read_bytes = 0;
   std::uint64_t written_bytes = 0;
-  std::vector<std::string> warnings;  ///< what only tensor data shows
+  std::vector<std::string> warnings;         ///< what only tensor data shows
+  std::vector<TensorStatistics> statistics;  ///< with gather_statistics, on rank 0
 };
 
 /// Smallest memory limit under which this plan runs with one thread.
-std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan);
+std::uint64_t minimum_memory_bytes(const plan::MergePlan& plan, bool gather_statistics = false);
 /// The most a rank will use under this limit. Throws Error(kUsage) if the limit is too small.
-std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads);
+std::uint64_t planned_memory_bytes(const plan::MergePlan& plan, std::uint64_t limit_bytes, int threads, bool gather_statistics = false);
 
 /// Resident set of this process now, and its highest so far (0 where the system does not say).
 std::uint64_t resident_bytes();
