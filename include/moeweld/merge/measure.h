@@ -41,8 +41,8 @@ void apply_elements(const MethodRow& method, const Task& task, const Decisions& 
 void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
                  std::span<Doubts> doubts);
 
-/// Speculation::mend() on several threads: calls put(element, result) for every doubt, from any thread, results being one element of the output
-/// each. `put` must not throw.
+/// Speculation::mend() on several threads: calls put(element, result) for every doubt, from any thread, results being one element of the
+/// output each. `put` must not throw.
 void mend_doubts(const MethodRow& method, const Task& task, const Decisions& decisions, std::span<const Doubts> parts,
                  const std::function<void(std::span<const std::uint64_t> elements, const std::byte* results)>& put);
 
