@@ -6,7 +6,8 @@ namespace moeweld {
 
 WorkDivision::WorkDivision(std::span<const std::uint64_t> first_portion) {
   for (std::size_t rank = 0; rank + 1 < first_portion.size(); ++rank) {
-    stretches_.push_back({std::min(first_portion[rank] + 1, first_portion[rank + 1]), first_portion[rank + 1]});
+    const std::uint64_t begin = std::min(first_portion[rank] + 1, first_portion[rank + 1]);
+    stretches_.push_back({begin, first_portion[rank + 1], begin - first_portion[rank]});
   }
 }
 
@@ -15,10 +16,13 @@ std::optional<std::uint64_t> WorkDivision::take(std::size_t rank) {
   if (own.begin == own.end) {
     const auto longest = std::max_element(stretches_.begin(), stretches_.end(),
                                           [](const Stretch& a, const Stretch& b) { return a.end - a.begin < b.end - b.begin; });
-    if (longest->begin == longest->end) return std::nullopt;
-    own = {longest->begin + (longest->end - longest->begin) / 2, longest->end};
+    const std::uint64_t length = longest->end - longest->begin;
+    if (length == 0 || (length == 1 && own.num_taken < 2 * longest->num_taken)) return std::nullopt;
+    own.begin = longest->begin + length / 2;
+    own.end = longest->end;
     longest->end = own.begin;
   }
+  ++own.num_taken;
   return own.begin++;
 }
 

@@ -18,7 +18,8 @@ class WorkDivision {
   explicit WorkDivision(std::span<const std::uint64_t> first_portion);
 
   /// What `rank` does next: the front of its stretch, or, when that is empty, of the back half of the longest stretch, which becomes its
-  /// own then. Nothing when no rank has anything left.
+  /// own then. A stretch's only portion goes to a rank that has taken at least twice as many as its owner: else the owner will come for it
+  /// soon, and what a border between ranks costs is not worth it. Nothing when there is none for it.
   std::optional<std::uint64_t> take(std::size_t rank);
 
   /// Nothing is left from now on.
@@ -28,6 +29,7 @@ class WorkDivision {
   struct Stretch {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;
+    std::uint64_t num_taken = 0;  ///< by its rank, of any stretch
   };
   std::vector<Stretch> stretches_;  // by rank: what nobody has taken yet
 };

@@ -29,6 +29,23 @@ TEST(WorkDivision, ARankTakesItsOwnFromTheFrontThenTheBackHalfOfTheLongest) {
   for (std::size_t rank = 0; rank < 3; ++rank) EXPECT_EQ(division.take(rank), Portion()) << rank;
 }
 
+TEST(WorkDivision, ALastPortionIsLeftToAnOwnerWhoIsNotMuchSlower) {
+  const std::vector<std::uint64_t> first = {0, 3, 6};
+  WorkDivision division(first);  // left: 1-2 and 4-5
+  EXPECT_EQ(division.take(0), Portion(1));
+  EXPECT_EQ(division.take(0), Portion(2));
+  EXPECT_EQ(division.take(1), Portion(4));
+  EXPECT_EQ(division.take(0), Portion()) << "3 taken, 2 by the owner of 5";
+  EXPECT_EQ(division.take(1), Portion(5));
+
+  WorkDivision slower(first);
+  EXPECT_EQ(slower.take(0), Portion(1));
+  EXPECT_EQ(slower.take(0), Portion(2));
+  EXPECT_EQ(slower.take(0), Portion(5)) << "the back half of 4-5";
+  EXPECT_EQ(slower.take(0), Portion(4)) << "4 taken, 1 by its owner";
+  EXPECT_EQ(slower.take(1), Portion());
+}
+
 TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
   for (std::uint32_t seed = 0; seed < 200; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -44,11 +61,14 @@ TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
     std::map<std::size_t, std::uint64_t> last;
     while (!left.empty()) {
       const std::size_t rank = generator() % ranks;
-      const Portion portion = division.take(rank);
-      ASSERT_TRUE(portion) << left.size() << " are left";
-      ASSERT_EQ(left.erase(*portion), 1U) << *portion;
+      if (const Portion portion = division.take(rank)) {
+        ASSERT_EQ(left.erase(*portion), 1U) << *portion;
+        continue;
+      }
+      // Then others have one each at most, and theirs is not refused to them.
+      ASSERT_LT(left.size(), ranks);
     }
-    EXPECT_EQ(division.take(generator() % ranks), Portion());
+    for (std::size_t rank = 0; rank < ranks; ++rank) EXPECT_EQ(division.take(rank), Portion());
   }
 }
 
