@@ -195,7 +195,7 @@ class SimulatedWorld {
    public:
     SimulatedWorkBoard(SimulatedWorld& world, std::size_t rank, std::span<const std::uint64_t> first_portion) : world_(world), rank_(rank) {
       const std::lock_guard lock(world_.mutex_);
-      if (!world_.division_) world_.division_.emplace(first_portion);
+      if (!world_.division_) world_.division_.emplace(first_portion, /*spares_last=*/false);
     }
     void ask() override { world_.step("ask"); }
     std::optional<Answer> poll() override {

@@ -15,7 +15,8 @@ class WorkDivision {
  public:
   /// Rank r begins with portions [first_portion[r], first_portion[r + 1]); entries ascend. The first of each stretch counts as taken: its
   /// rank begins with it unasked.
-  explicit WorkDivision(std::span<const std::uint64_t> first_portion);
+  /// `spares_last`: see take(); without it, work moves wherever it can, which is what a simulation wants.
+  explicit WorkDivision(std::span<const std::uint64_t> first_portion, bool spares_last = true);
 
   /// What `rank` does next: the front of its stretch, or, when that is empty, of the back half of the longest stretch, which becomes its
   /// own then. A stretch's only portion goes to a rank that has taken at least twice as many as its owner: else the owner will come for it
@@ -31,6 +32,7 @@ class WorkDivision {
     std::uint64_t end = 0;
     std::uint64_t num_taken = 0;  ///< by its rank, of any stretch
   };
+  bool spares_last_;
   std::vector<Stretch> stretches_;  // by rank: what nobody has taken yet
 };
 
