@@ -30,7 +30,7 @@ moeweld_launch() {  # moeweld_launch OPTION... -- ARGUMENT...: replaces this she
 }
 
 received=""  # the last signal that this script was sent
-moeweld_step() {
+moeweld_try() {
   local step status
   received=""
   ( trap - USR1 TERM; moeweld_launch "$@" ) &
@@ -43,6 +43,21 @@ moeweld_step() {
   wait "$step" || status=$?  # the shell remembers it
   trap - USR1 TERM
   return "$status"
+}
+
+# Where SLURM 22.05 starts Open MPI 4.1 itself, about one step in a hundred ends in MPI_Init with a segmentation fault: a rank is sent a message
+# before it can take one (its setting PMIxCollFence does not help). Nothing has begun then, so the step is tried again. srun ends with the
+# highest code of its tasks: the crashed one's 139, or 143 where it had to end others by SIGTERM.
+readonly moeweld_most_tries=3 moeweld_start_seconds=30
+moeweld_step() {
+  local try begin status
+  for ((try = 1; ; ++try)); do
+    begin=$SECONDS status=0
+    moeweld_try "$@" || status=$?
+    { [ "$status" -eq 139 ] || [ "$status" -eq 143 ]; } && [ -z "$received" ] && [ $((SECONDS - begin)) -lt "$moeweld_start_seconds" ] && [ "$try" -lt "$moeweld_most_tries" ] ||
+      return "$status"
+    echo "A rank crashed ($status) within $moeweld_start_seconds s of its start: trying again ($((try + 1)) of $moeweld_most_tries)." >&2
+  done
 }
 
 wants_restart() {  # wants_restart OUT STATUS: whether a run that ended with STATUS can be continued

@@ -286,6 +286,17 @@ class signals(ClusterTest):
     def reach_all_ranks_by_mpirun_and_the_job_comes_back(self):
         self.comes_back("mpirun")
 
+    def crash_at_the_start_is_tried_again(self):
+        """As in MPI_Init, where nothing has begun yet; three times, not for ever."""
+        for crashes, state in ((2, "COMPLETED"), (3, "FAILED")):
+            self.stand_in()
+            self.write("log", "")
+            job = self.submit("merge.sbatch", "config.yml", "out", options=self.SMALL, STAND_IN_CRASHES=str(crashes), STAND_IN_STATUS="0")
+            said = self.assert_job_ends(job, state)
+            self.assertEqual(self.read("log").count(" crashes"), crashes, said)
+            self.assertEqual(self.ranks_that("begins"), [0, 1, 2, 3] if crashes == 2 else [], said)
+            self.assertEqual(said.count("trying again"), 2, said)
+
     def time_limit_sends_them(self):
         """SLURM sends the signal up to 60 s early, so a minute's limit and a second's notice may mean at once."""
         self.stand_in()
