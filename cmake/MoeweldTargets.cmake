@@ -30,10 +30,10 @@ function(moeweld_module name)
   target_link_libraries(moeweld_${name} PUBLIC moeweld_options ${ARG_LINK} PRIVATE ${ARG_PRIVATE_LINK} $<BUILD_INTERFACE:moeweld_warnings>)
 endfunction()
 
-# moeweld_unit_test(MODULE SOURCES a_test.cpp LINK libraries): one GoogleTest program, unit_<MODULE>, label unit.
-# The target unit_tests builds all of them.
+# moeweld_unit_test(MODULE SOURCES a_test.cpp LINK libraries [SHARDS n]): one GoogleTest program, unit_<MODULE>, label unit; with SHARDS
+# CTest runs it in n parts, unit_<MODULE>_<part>, which may run beside each other. The target unit_tests builds all of them.
 function(moeweld_unit_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;LINK" ${ARGN})
   add_executable(unit_${name} ${ARG_SOURCES})
   target_include_directories(unit_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(unit_${name} PRIVATE ${ARG_LINK} moeweld_warnings GTest::gmock GTest::gtest_main)
@@ -41,6 +41,15 @@ function(moeweld_unit_test name)
     add_custom_target(unit_tests)
   endif()
   add_dependencies(unit_tests unit_${name})
-  add_test(NAME unit_${name} COMMAND unit_${name})
-  set_tests_properties(unit_${name} PROPERTIES LABELS unit TIMEOUT 1200)
+  if(NOT ARG_SHARDS)
+    add_test(NAME unit_${name} COMMAND unit_${name})
+    set_tests_properties(unit_${name} PROPERTIES LABELS unit TIMEOUT 1200)
+    return()
+  endif()
+  foreach(part RANGE 1 ${ARG_SHARDS})
+    math(EXPR index "${part} - 1")
+    add_test(NAME unit_${name}_${part} COMMAND unit_${name})
+    set_tests_properties(unit_${name}_${part} PROPERTIES LABELS unit TIMEOUT 1200
+                                                         ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

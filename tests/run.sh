@@ -230,7 +230,7 @@ if wanted thread; then
   say "Pipeline and thread peers under ThreadSanitizer"
   if configure_and_build tsan "unit_base unit_exec unit_verify" -DMOEWELD_BUILD_BENCH=OFF; then
     # libgomp is not instrumented: its barriers look like races, so OpenMP is held to one thread and the pipeline's own threads are checked.
-    OMP_THREAD_LIMIT=1 run_ctest thread "$build/tsan" -R '^unit_(base|exec|verify)$'
+    OMP_THREAD_LIMIT=1 run_ctest thread "$build/tsan" -R '^unit_(base|exec_[0-9]+|verify)$' -j "$jobs"
   else
     count "build tsan" 1
   fi

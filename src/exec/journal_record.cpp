@@ -40,19 +40,6 @@ JournalRecord decode_payload(std::size_t index, std::span<const std::byte> paylo
 
 }  // namespace
 
-WorkIdentity identity_of(const plan::MergePlan& plan, const std::string& version) {
-  WorkIdentity identity;
-  identity.version = version;
-  identity.plan = plan::identity_digest(plan);
-  identity.config = digest_of(std::as_bytes(std::span(plan.config_text)));
-  identity.seed = plan.seed;
-  for (const plan::PlannedInputFile& file : plan.input_files) {
-    identity.inputs.push_back({file.path, file.identity.size_bytes, file.identity.modified_ns});
-  }
-  for (const plan::PlannedOutputFile& file : plan.output_files) identity.output_sizes.push_back(file.size_bytes);
-  return identity;
-}
-
 std::string journal_magic() { return std::string(kJournalSchemaName) + std::to_string(kJournalSchemaVersion) + "\n"; }
 
 std::vector<std::byte> encode_record(const JournalRecord& record) {

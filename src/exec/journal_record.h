@@ -36,7 +36,6 @@ struct WorkIdentity {
   std::vector<std::uint64_t> output_sizes;  ///< bytes of each output file: a journal can be read without its plan
   bool operator==(const WorkIdentity&) const = default;
 };
-WorkIdentity identity_of(const plan::MergePlan& plan, const std::string& version);
 
 /// Runs of the output that are on stable storage.
 struct FinishedRuns {

@@ -1,10 +1,12 @@
 #include "exec/restart.h"
 
 #include <algorithm>
+#include <span>
 
 #include "exec/publish.h"
 #include "moeweld/base/archive.h"
 #include "moeweld/base/checked.h"
+#include "moeweld/base/digest.h"
 #include "moeweld/base/text.h"
 #include "moeweld/exec/manifest.h"
 #include "moeweld/storage/striping.h"
@@ -17,6 +19,19 @@ void serialize(Archive& archive, Start& start) {
 }
 
 namespace {
+
+WorkIdentity identity_of(const plan::MergePlan& plan, const std::string& version) {
+  WorkIdentity identity;
+  identity.version = version;
+  identity.plan = plan::identity_digest(plan);
+  identity.config = digest_of(std::as_bytes(std::span(plan.config_text)));
+  identity.seed = plan.seed;
+  for (const plan::PlannedInputFile& file : plan.input_files) {
+    identity.inputs.push_back({file.path, file.identity.size_bytes, file.identity.modified_ns});
+  }
+  for (const plan::PlannedOutputFile& file : plan.output_files) identity.output_sizes.push_back(file.size_bytes);
+  return identity;
+}
 
 constexpr std::uint64_t kLargestManifestBytes = kGiB;
 

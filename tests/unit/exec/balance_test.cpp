@@ -27,6 +27,13 @@ using testing_support::SlowStorage;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
 
+/// Under ThreadSanitizer, computing takes so long that the delay of a slow rank's reads no longer counts.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kReadsDecide = false;
+#else
+constexpr bool kReadsDecide = true;
+#endif
+
 struct BalanceCase {
   std::string name;
   int num_models;
@@ -97,7 +104,7 @@ TEST_P(DynamicBalance, OthersTakeFromARankTenTimesSlowerAndTheBytesAreTheSame) {
     const MergeReport report = run(plan, ranks, options, name);
     expect_output(plan, name);
     EXPECT_EQ(report.written_bytes, plan.output_bytes());
-    if (ranks != 2) continue;
+    if (ranks != 2 || !kReadsDecide) continue;
     const std::uint64_t share = plan.output_bytes() / 2;
     EXPECT_LT(report.ranks[0].written_bytes, share * 2 / 3);
     EXPECT_GT(report.ranks[1].taken_bytes, share / 3);

@@ -69,7 +69,12 @@ class ExecuteEveryMethod : public testing::TestWithParam<MethodCase> {
 TEST_P(ExecuteEveryMethod, SameBytesOnAnyNumberOfRanks) {
   const plan::MergePlan plan = make_plan();
   const std::vector<std::string> expected = expected_files(plan);
-  for (const int ranks : {1, 2, 3, 4, 7, 23}) {
+#if defined(__SANITIZE_THREAD__)
+  const std::vector<int> numbers_of_ranks = {2, 7};  // for the threads; the bytes are the other builds' question
+#else
+  const std::vector<int> numbers_of_ranks = {1, 2, 3, 4, 7, 23};
+#endif
+  for (const int ranks : numbers_of_ranks) {
     SCOPED_TRACE(std::to_string(ranks) + " ranks");
     const std::string output = directory_ / ("out-" + std::to_string(ranks));
     run(plan, ranks, {}, output);

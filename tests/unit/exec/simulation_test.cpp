@@ -12,7 +12,9 @@ namespace moeweld::testing_support {
 namespace {
 
 /// More of them, and others: bench_simulate. Under sanitizers, which take many times as long, every kind of life is lived too.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_THREAD__)
+constexpr std::uint32_t kNumSeeds = 200;
+#elif defined(__SANITIZE_ADDRESS__)
 constexpr std::uint32_t kNumSeeds = 500;
 #else
 constexpr std::uint32_t kNumSeeds = 10'000;
