@@ -7,7 +7,7 @@ The floor reads the same input files once and writes as many bytes as the merge 
 is tried once, and the two best take part in every round; the faster one is that round's floor. A second read is counted with --floor-passes 2 only.
 An assembly reads parts of its inputs, so its floor is a copy of a mixture that was assembled before: the same bytes in, the same out. So too extract
 (one expert of a mixture of three); extract_all reads the whole mixture and writes three models, and so does its floor.
-The inputs are in the page cache. Every output is on stable storage when the clock stops, the floor's too. What this makes is deleted at the end.
+The inputs are in the page cache: they are read again before each timed run, since a kernel may drop what lies unused for seconds. Every output is on stable storage when the clock stops, the floor's too. What this makes is deleted at the end.
 """
 
 import argparse
@@ -179,19 +179,20 @@ class Bench:
         if method in EXTRACTIONS:
             subprocess.run([self.program("moeweld"), "merge", config, self.mixture, "-q"], check=True)
             subprocess.run([self.program("moeweld"), "extract", self.mixture, self.assembled, "-q", *EXTRACTIONS[method]], check=True)
-            warm(weight_files(self.mixture) + weight_files(self.assembled))
             work = ["extract", self.mixture, self.out, *EXTRACTIONS[method]]
         if method in ASSEMBLIES:
             subprocess.run([self.program("moeweld"), "merge", config, self.assembled, "-q"], check=True)
-            warm(weight_files(self.assembled))
-        if method not in EXTRACTIONS:
-            warm([path for name in INPUTS[method] for path in weight_files(self.models[name])])
+        read = weight_files(self.mixture) if method in EXTRACTIONS else [path for name in INPUTS[method] for path in weight_files(self.models[name])]
+        warm(self.floor_inputs(method))
         modes = self.floor(method)[:2]
         limits = self.options.memory_limits.split(",")
         floors, times, peaks, peer = [], {limit: [] for limit in limits}, {limit: 0 for limit in limits}, []
         for repeat in range(self.options.repeats):
+            warm(self.floor_inputs(method))
             floors.append(self.floor(method, modes)[0]["seconds"])
             for limit in limits:
+                # A kernel may have dropped what lay unused; the floor's files were just read.
+                warm(read)
                 seconds, peak = self.moeweld(work, limit)
                 times[limit].append(seconds)
                 peaks[limit] = max(peaks[limit], peak)
