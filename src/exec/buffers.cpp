@@ -20,12 +20,12 @@ namespace {
 /// Libraries, stacks and what the allocator keeps for itself.
 constexpr std::uint64_t kProgramBytes = 40 * kMiB;
 constexpr std::size_t kLargestSlotBytes = 6 * kMiB;
-constexpr std::size_t kLargestWindowBytes = 8 * kMiB;
-/// At least; more where memory allows, so that a held tensor's result does not wait for the disk.
+constexpr std::size_t kLargestWindowBytes = 4 * kMiB;
+/// At least; a few more where memory allows. Those that wait for the disk keep none busier: each is only memory touched for the first time.
 constexpr std::size_t kWindows = 4;
-constexpr std::size_t kMostWindows = 16;
+constexpr std::size_t kMostWindows = 10;
 /// Where results are held instead of inputs.
-constexpr std::size_t kMostWindowsHeld = 48;
+constexpr std::size_t kMostWindowsHeld = 96;
 constexpr std::size_t kFewestSlots = 3;
 
 /// Nodes of the trees; most operations read plain bytes and have none.

@@ -542,8 +542,9 @@ class tracing(CliTest):
             kinds = {span["cat"] for (pid, _), row in rows.items() for span in row if pid == rank}
             self.assertLessEqual({"stage", "read", "combine", "write", "wait"}, kinds)
             threads = {names[key] for key in rows if key[0] == rank}
-            self.assertLessEqual({"pipeline", "reader 0"}, threads)
-            self.assertTrue(any(name.startswith("writer ") for name in threads), threads)  # one may have found nothing left to write
+            self.assertIn("pipeline", threads)
+            for kind in ("reader ", "writer "):  # one of them may have found nothing left to do
+                self.assertTrue(any(name.startswith(kind) for name in threads), threads)
         everything = [span for row in rows.values() for span in row]
         self.assertLess(max(span["ts"] + span["dur"] for span in everything), seconds * 1e6)
         written = sum(span.get("args", {}).get("bytes", 0) for span in everything if span["name"] == "write")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-EXPERT = re.compile(r"(.*\.)experts\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight$")
+EXPERT = re.compile(r"(.*\.)experts\.(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.(weight|weight_scale_inv)$")
 DOWN = {"down_proj", "w2"}
 FUSED_GATE_UP = ("experts.gate_up_proj", "block_sparse_moe.input_linear.weight")
 FUSED_DOWN = ("experts.down_proj", "block_sparse_moe.output_linear.weight")
@@ -21,7 +21,8 @@ def layer_of(name: str) -> str | None:
 
 
 def shuffle_experts(source, out: Path, seed: int, groups: int = 1, experts: bool = True, neurons: bool = True):
-    """Returns, by layer, which expert of the source stands where: whole groups change places, and experts within a group."""
+    """Returns, by layer, which expert of the source stands where: whole groups change places, and experts within a group.
+    Block-scaled experts keep their neurons in order: another order would have other blocks."""
     shutil.copytree(source, out)
     file = out / "model.safetensors"
     tensors = load_file(file)
@@ -36,7 +37,7 @@ def shuffle_experts(source, out: Path, seed: int, groups: int = 1, experts: bool
             orders[layer] = torch.cat([group * members + shuffled(members, experts) for group in shuffled(groups, experts).tolist()])
     widths = {}
     for name, value in tensors.items():
-        if found := EXPERT.match(name):
+        if (found := EXPERT.match(name)) and found.group(4) == "weight":
             widths[layer_of(name), int(found.group(2))] = value.shape[1] if found.group(3) in DOWN else value.shape[0]
         elif name.endswith(FUSED_DOWN):
             widths.update({(layer_of(name), expert): value.shape[2] for expert in range(value.shape[0])})
@@ -46,9 +47,10 @@ def shuffle_experts(source, out: Path, seed: int, groups: int = 1, experts: bool
         if found := EXPERT.match(name):
             expert = int(found.group(2))
             origin = int(orders[layer][expert])
-            value = tensors[f"{found.group(1)}experts.{origin}.{found.group(3)}.weight"]
-            order = inner[layer, origin]
-            value = value[:, order] if found.group(3) in DOWN else value[order]
+            value = tensors[f"{found.group(1)}experts.{origin}.{found.group(3)}.{found.group(4)}"]
+            if neurons:
+                order = inner[layer, origin]
+                value = value[:, order] if found.group(3) in DOWN else value[order]
         elif name.endswith(FUSED_GATE_UP):
             halves = [value[e].chunk(2) for e in orders[layer].tolist()]
             value = torch.stack([torch.cat([half[inner[layer, e]] for half in pair]) for e, pair in zip(orders[layer].tolist(), halves)])

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import logits5, merge, run, tensors
 from mixture_families import make_mixture
+from shuffle_experts import shuffle_experts
 
 SHAPES = dict(hidden_size=192, moe_intermediate_size=160, intermediate_size=320, q_lora_rank=130, kv_lora_rank=136)
 QUANTIZATION = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
@@ -304,3 +305,64 @@ def test_mixtures_of_fp8_are_taken_apart_and_reduced(tmp_path):
     for directory in ("one", "mean", "two"):
         assert "quantization_config" not in json.loads((tmp_path / directory / "config.json").read_text())
         logits5(tmp_path / directory)
+
+
+def plain_twin(fp8, target):
+    """The dequantised model in float32, by torch."""
+    shutil.copytree(fp8, target)
+    save_file({name: value.contiguous() for name, value in values(fp8).items()}, target / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    del config["quantization_config"]
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+def same_values(a, b):
+    x, y = values(a), values(b)
+    return set(x) == set(y) and all(torch.equal(x[name], y[name]) for name in x)
+
+
+def test_experts_of_fp8_are_aligned(models, tmp_path):
+    """Whichever of the two is block-scaled, and whether experts alone or their neurons, too, were shuffled."""
+    a, b, _ = models
+    config = lambda x, y, **more: config_of("linear", x, y, out_dtype="bfloat16", **more)
+    expected = merge(tmp_path, config(a, b), name="expected")
+    groups = json.loads((a / "config.json").read_text())["n_group"]
+    orders = shuffle_experts(b, tmp_path / "experts", 3, groups, neurons=False)
+    assert any(order != sorted(order) for order in orders.values())
+    assert not same_values(merge(tmp_path, config(a, tmp_path / "experts"), name="unaligned"), expected)
+    aligned = merge(tmp_path, config(a, tmp_path / "experts", align_experts=True), name="aligned")
+    assert same_values(aligned, expected)
+    assert (merge(tmp_path, config(a, tmp_path / "experts", align_experts=True), ranks=3, name="ranks") / "model.safetensors").read_bytes() == (
+        aligned / "model.safetensors").read_bytes()
+    shuffle_experts(plain_twin(b, tmp_path / "b"), tmp_path / "neurons", 4, groups)
+    assert same_values(merge(tmp_path, config(a, tmp_path / "neurons", align_experts=True), name="mixed"), expected)
+
+
+def test_similarity_of_fp8_is_that_of_its_values(models, tmp_path):
+    a, b, _ = models
+    plain = [plain_twin(model, tmp_path / name) for name, model in (("a", a), ("b", b))]
+    found, expected = (json.loads(run("similarity", x, y, "--json").stdout)["layers"] for x, y in ((a, b), plain))
+    assert found and found == expected
+    assert any(abs(value) < 0.99 for layer in found for row in layer["weights"] for value in row)
+
+
+def test_fp8_sources_are_assembled(workshop, tmp_path):
+    """Experts from block-scaled dense models have the values of the dequantised ones, and hidden gates the same router rows."""
+    dense = [Path(workshop.model("llama", seed=seed, hidden_size=192, intermediate_size=160)) for seed in (1, 2)]
+    fp8 = [quantise_model(model, tmp_path / f"fp8-{i}") for i, model in enumerate(dense)]
+    plain = [plain_twin(model, tmp_path / f"plain-{i}") for i, model in enumerate(fp8)]
+    outputs = []
+    for name, models in (("scaled", fp8), ("plain", plain), ("mixed", (plain[0], fp8[1]))):
+        config = {"base_model": str(models[0]), "gate_mode": "hidden", "dtype": "bfloat16",
+                  "experts": [{"source_model": str(model), "positive_token_ids": ids} for model, ids in zip(models, ([[3, 4, 5]], [[10, 20, 30]]))]}
+        outputs.append(merge(tmp_path, yaml.dump(config), name=name))
+    ours = tensors(outputs[0])
+    expected = values(fp8[1])
+    for ours_name, name in (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")):
+        own = ours[f"model.layers.0.block_sparse_moe.experts.1.{ours_name}.weight"]
+        assert torch.equal(own, expected[f"model.layers.0.mlp.{name}.weight"].to(torch.bfloat16))
+    for output in outputs:
+        assert all(value.dtype == torch.bfloat16 for value in tensors(output).values()) and same_values(output, outputs[0])
+        assert "quantization_config" not in json.loads((output / "config.json").read_text())
+        logits5(output)
