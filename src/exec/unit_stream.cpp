@@ -1,11 +1,22 @@
 #include "exec/unit_stream.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
+#include "exec/buffers.h"
 #include "exec/speculation.h"
+#include "moeweld/base/checked.h"
 
 namespace moeweld::exec {
+
+namespace {
+
+/// More than this is not held where reading it again is only a copy in memory: touching new memory costs that much or, in a virtual machine,
+/// several times as much (docs/decisions/014).
+constexpr std::uint64_t kMostHeldOfCached = 64 * kMiB;
+
+}  // namespace
 
 void UnitStream::add(std::span<const plan::FileRun> runs) {
   for (const plan::FileRun& run : runs) {
@@ -76,9 +87,18 @@ UnitStream::Batch UnitStream::cut(std::span<const plan::FileRun> runs, std::opti
   for (const auto& [index, found] : held) {
     const plan::Operation& operation = pipeline_.plan.operations[index];
     if (!needs_measuring(operation) || pipeline_.decided.contains(index) || pipeline_.speculative.contains(index)) continue;
-    if (found.num_units > slots_to_hold || found.num_elements != operation.task.elements()) batch.to_measure.push_back(index);
+    if (found.num_units > slots_to_hold || found.num_elements != operation.task.elements() || is_cheap_to_read_twice(operation))
+      batch.to_measure.push_back(index);
   }
   return batch;
+}
+
+bool UnitStream::is_cheap_to_read_twice(const plan::Operation& operation) const {
+  if (operation.task.elements() * input_bytes_per_element(operation) <= kMostHeldOfCached) return false;
+  return std::all_of(operation.sources.begin(), operation.sources.end(), [&](const plan::SourceView& source) {
+    return source.kind == plan::SourceView::Kind::kBytes &&
+           pipeline_.files.open(source.file)->is_cached(source.begin, source.num_elements * size_bytes(source.dtype));
+  });
 }
 
 }  // namespace moeweld::exec

@@ -36,6 +36,8 @@ class UnitStream {
   /// Where a tensor begins that has to be held and of which the run has the beginning alone; the run's end if there is none.
   std::uint64_t end_of_whole(const plan::FileRun& run) const;
 
+  bool is_cheap_to_read_twice(const plan::Operation& operation) const;
+
   RankPipeline& pipeline_;
   std::vector<plan::FileRun> pending_;
   std::optional<plan::FileRun> stretch_;  // what was cut last, from its beginning

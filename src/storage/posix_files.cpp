@@ -95,7 +95,7 @@ class PosixInputFile final : public InputFile {
           path_);
     }
     const bool direct = direct_.is_usable() && is_direct_aligned(offset, buffer.data(), buffer.size()) &&
-                        (mode_ == IoMode::kDirect || !is_cached(offset, buffer.size()));
+                        (mode_ == IoMode::kDirect || !seems_cached(offset, buffer.size()));
     const IoTurn turn(gate_.get());
     const trace::Span span(trace::Kind::kRead, "read", buffer.size(), path_);
     std::size_t done = 0;
@@ -118,8 +118,14 @@ class PosixInputFile final : public InputFile {
     }
   }
 
+  bool is_cached(std::uint64_t offset, std::uint64_t size_bytes) override {
+    const std::uint64_t end = std::min(offset + size_bytes, identity().size_bytes);
+    return mode_ == IoMode::kAuto && can_see_residency_ && offset < end &&
+           is_resident(buffered_.get(), offset, static_cast<std::size_t>(end - offset));
+  }
+
  private:
-  bool is_cached(std::uint64_t offset, std::size_t size_bytes) {
+  bool seems_cached(std::uint64_t offset, std::size_t size_bytes) {
     const std::uint64_t end = std::min<std::uint64_t>(offset + size_bytes, identity().size_bytes);
     if (offset >= end) return true;
     if (can_see_residency_) return is_resident(buffered_.get(), offset, static_cast<std::size_t>(end - offset));

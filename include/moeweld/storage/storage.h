@@ -40,6 +40,10 @@ class InputFile {
   /// range is not cached) and offset, size and address are multiples of kDirectAlignment. A read aligned in this way may, in every mode,
   /// run past the end of the file by less than kDirectAlignment; the rest of the buffer is then unspecified.
   virtual void read(std::uint64_t offset, std::span<std::byte> buffer) = 0;
+
+  /// Whether reading the range would only copy memory: all of it lies in the page cache and would be taken from there. False where that is
+  /// not known.
+  virtual bool is_cached(std::uint64_t /*offset*/, std::uint64_t /*size_bytes*/) { return false; }
 };
 
 /// A file being written. Ranks write disjoint ranges of the same file through handles of their own.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <random>
 
 #include "moeweld/storage/storage.h"
@@ -139,6 +140,20 @@ TEST(IoMode, DirectReadsLeaveNothingInThePageCacheWhereTheDiskAllowsThem) {
   AlignedBuffer buffer(1 << 20);
   storage->open_input(path, IoMode::kBuffered)->read(0, buffer.span());
   EXPECT_TRUE(is_in_page_cache(path));
+}
+
+TEST(InputFile, SaysWhatACopyInMemoryWouldRead) {
+  const auto storage = make_posix_storage();
+  const TemporaryDirectory directory("/dev/shm");  // whose files are always in memory
+  const std::string path = directory.write("f", std::string(10000, 'x'));
+  const auto file = storage->open_input(path, IoMode::kAuto);
+  EXPECT_TRUE(file->is_cached(4000, 6000));
+  EXPECT_TRUE(file->is_cached(4000, 1 << 20)) << "the file's end is the range's";
+  EXPECT_FALSE(file->is_cached(10000, 1)) << "nothing is there";
+  EXPECT_FALSE(storage->open_input(path, IoMode::kDirect)->is_cached(4000, 6000)) << "it would be read past the cache";
+  // A hole of a file that was never read is in no page.
+  std::filesystem::resize_file(path, 1 << 20);
+  EXPECT_FALSE(file->is_cached(0, 1 << 20));
 }
 
 TEST(InputFile, WhatIsNoPlainFileIsRefusedWithoutHanging) {
