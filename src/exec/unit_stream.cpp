@@ -12,8 +12,8 @@ namespace moeweld::exec {
 
 namespace {
 
-/// More than this is not held where reading it again is only a copy in memory: touching new memory costs that much or, in a virtual machine,
-/// several times as much (docs/decisions/014).
+/// More than this is not held where reading it again is only a copy in memory: touching new memory costs that much or, in a virtual
+/// machine, several times as much (docs/decisions/014).
 constexpr std::uint64_t kMostHeldOfCached = 64 * kMiB;
 
 }  // namespace
