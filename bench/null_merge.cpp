@@ -184,9 +184,12 @@ int main(int argc, char** argv) {
   app.add_option("--memory-limit", arguments.run.memory_limit_bytes, "of a rank")->transform(CLI::AsSizeValue(false));
   app.add_option("--out-shard-size", arguments.plan.out_shard_size_bytes, "largest output file")->transform(CLI::AsSizeValue(true));
   app.add_option("--journal-interval", arguments.journal_interval_seconds, "seconds");
+  std::string balance = "dynamic";
+  app.add_option("--balance", balance, "whether ranks take work from one another")->check(CLI::IsMember({"static", "dynamic"}));
   app.add_flag("--resume", arguments.run.resume, "continue OUT.partial");
   app.add_flag("--force", arguments.run.force, "begin again");
   CLI11_PARSE(app, argc, argv);
+  arguments.run.balance = balance == "static" ? exec::Balance::kStatic : exec::Balance::kDynamic;
   arguments.writes = writes == "holes" ? NullWrites::kHoles : NullWrites::kNothing;
   arguments.run.io = io == "auto" ? IoMode::kAuto : io == "direct" ? IoMode::kDirect : IoMode::kBuffered;
   try {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What a second rank brings, against what the machine gives to a second process; and what one rank with one thread does per second.
 
-    bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4] [--out FILE.json]
+    bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4] [--balance static] [--out FILE.json]
 
 Real (random) models in the page cache, a null writer (bench/null_merge.cpp --writes nothing), one thread for each rank. In each round, one after the
-other and in an order that changes: a merge by one rank; the same merge by two independent processes at the same time; by one job of two ranks. The
-speed-up of two processes, t1 / ta + t1 / tb, is what the machine has to give: two virtual cores may be two threads of one. The speed-up of two ranks is
-t1 / t2, and the figure is the second over the first, the median over the rounds.
+other and in an order that changes: a merge by one rank; the same merge by two independent processes at the same time, the second of copies of the
+models, since two that walk over the same pages would find them in each other's cache; by one job of two ranks. The speed-up of two processes,
+t1 / ta + t1 / tb, is what the machine has to give: two virtual cores may be two threads of one. The speed-up of two ranks is t1 / t2, and the figure is the second over the first, the median over the rounds.
 
 --rates: input bytes per second of one rank with one thread, medians; --out writes both for bench/scaling_model.py. What this makes is deleted at the end.
 """
@@ -46,15 +46,20 @@ class Bench:
         for source, name in (("one", "fp8"), ("two", "fp8_two")):
             if any("(%s)" % name in CONFIGS[method] for method in methods) and not os.path.isdir(self.models[name]):
                 end_to_end.make_fp8(self.models[source], self.models[name])
+        self.copies = {name: os.path.join(self.work, "copies", name) for name in self.models}
+        for name, directory in self.models.items():
+            if os.path.isdir(directory) and not os.path.isdir(self.copies[name]):
+                shutil.copytree(directory, self.copies[name])
         for method in methods:
-            with open(os.path.join(self.work, method + ".yml"), "w", encoding="utf-8") as file:
-                file.write(CONFIGS[method] % self.models)
-        end_to_end.warm([path for directory in self.models.values() if os.path.isdir(directory) for path in end_to_end.weight_files(directory)])
+            for name, models in ((method, self.models), (method + "_copies", self.copies)):
+                with open(os.path.join(self.work, name + ".yml"), "w", encoding="utf-8") as file:
+                    file.write(CONFIGS[method] % models)
+        end_to_end.warm(end_to_end.weight_files(self.work))
 
     def start(self, method, name, ranks=0):
         launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks else []
         command = [*launcher, self.program, os.path.join(self.work, method + ".yml"), os.path.join(self.work, name), "--writes", "nothing", "--io",
-                   "buffered", "--threads", "1"]
+                   "buffered", "--threads", "1", "--balance", self.options.balance]
         return subprocess.Popen(command, env={**MPI_ENVIRONMENT, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @staticmethod
@@ -67,7 +72,7 @@ class Bench:
         return self.end(self.start(method, "out"))
 
     def two_processes(self, method):
-        return [self.end(process) for process in [self.start(method, "out_a"), self.start(method, "out_b")]]
+        return [self.end(process) for process in [self.start(method, "out_a"), self.start(method + "_copies", "out_b")]]
 
     def two_ranks(self, method):
         return self.end(self.start(method, "out", ranks=2))
@@ -91,6 +96,7 @@ def main():
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--work", default="build/rank_speedup")
     parser.add_argument("--out")
+    parser.add_argument("--balance", choices=("static", "dynamic"), default="dynamic")
     parser.add_argument("--reuse", action="store_true", help="the models that an earlier run with this flag left in --work; they are kept again")
     options = parser.parse_args()
     methods, rates = ([name for name in text.split(",") if name] for text in (options.methods, options.rates))
