@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """What a second rank brings, against what the machine gives to a second process; and what one rank with one thread does per second.
 
-    bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4] [--balance static] [--out FILE.json]
+    bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4]
+                          [--balance static] [--out FILE.json]
 
 Real (random) models in the page cache, a null writer (bench/null_merge.cpp --writes nothing), one thread for each rank. In each round, one after the
 other and in an order that changes: a merge by one rank; the same merge by two independent processes at the same time, the second of copies of the
 models, since two that walk over the same pages would find them in each other's cache; by one job of two ranks. The speed-up of two processes,
-t1 / ta + t1 / tb, is what the machine has to give: two virtual cores may be two threads of one. The speed-up of two ranks is t1 / t2, and the figure is the second over the first, the median over the rounds.
+t1 / ta + t1 / tb, is what the machine has to give: two virtual cores may be two threads of one. The speed-up of two ranks is t1 / t2, and the
+figure is the second over the first, the median over the rounds.
 
 --rates: input bytes per second of one rank with one thread, medians; --out writes both for bench/scaling_model.py. What this makes is deleted at the end.
 """
