@@ -105,6 +105,7 @@ std::string serialize_manifest(const Manifest& manifest) {
                {"files", Json::array()}};
   if (!manifest.plan_digest.empty()) json["plan_digest"] = manifest.plan_digest;
   if (!manifest.blas_core.empty()) json["blas_core"] = manifest.blas_core;
+  if (!manifest.outputs.empty()) json["outputs"] = manifest.outputs;
   if (!manifest.composition.empty()) json["composition"] = manifest.composition;
   for (const ManifestAlignment& alignment : manifest.alignments) json["alignments"].push_back(to_json(alignment));
   for (const ManifestInput& input : manifest.inputs) {
@@ -138,6 +139,12 @@ Manifest parse_manifest(const std::string& text, const std::string& path) {
   }
   if (json.contains("plan_digest")) manifest.plan_digest = top.text("plan_digest");
   manifest.config = top.text("config");
+  if (json.contains("outputs")) {
+    for (const Json& name : top.list("outputs")) {
+      if (!name.is_string() || !is_plain_name(name.get<std::string>())) top.fail("an entry of \"outputs\" is not a plain directory name");
+      manifest.outputs.push_back(name.get<std::string>());
+    }
+  }
   for (const Json& entry : top.list("inputs")) {
     const ObjectReader input(entry, "an entry of \"inputs\"", path);
     manifest.inputs.push_back({input.text("model"), input.text("path"), input.count("size_bytes"), input.integer("modified_ns")});

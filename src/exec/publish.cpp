@@ -53,6 +53,7 @@ Manifest make_manifest(const plan::MergePlan& plan, const ExecuteOptions& option
   manifest.command_line = options.command_line;
   manifest.seed = plan.seed;
   manifest.plan_digest = to_hex(plan::identity_digest(plan));
+  manifest.outputs = plan.outputs;
   manifest.composition = plan.composition;
   manifest.simd_targets = with.simd_targets;
   manifest.blas_core = with.blas_core;

@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <map>
 #include <random>
 #include <sstream>
+#include <thread>
 
 #include "moeweld/base/error.h"
 #include "moeweld/base/text.h"
@@ -26,6 +28,9 @@ constexpr const char* kLockSchema = "moeweld.lock/1";
 constexpr std::size_t kLargestLockBytes = 4096;
 /// Each failed one means that another job was quicker.
 constexpr int kAttempts = 5;
+/// A launcher returns before the last of its processes has ended; `--resume` right after it should not be refused.
+constexpr std::chrono::milliseconds kPatience{2000};
+constexpr std::chrono::milliseconds kBetweenLooks{50};
 
 std::string first_line(const std::string& path) {
   std::ifstream file(path);
@@ -39,22 +44,31 @@ std::string variable(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-/// Field 22 of /proc/PID/stat; 0 where there is no such process.
-std::uint64_t start_of(std::int64_t pid) {
+/// Fields 3 and 22 of /proc/PID/stat; of no process: nothing.
+struct ProcessStat {
+  std::string state;
+  std::uint64_t start = 0;
+};
+std::optional<ProcessStat> stat_of(std::int64_t pid) {
   const std::string line = first_line("/proc/" + std::to_string(pid) + "/stat");
   const std::size_t after_name = line.rfind(')');
-  if (after_name == std::string::npos) return 0;
+  if (after_name == std::string::npos) return std::nullopt;
   std::istringstream fields(line.substr(after_name + 1));
+  ProcessStat result;
+  fields >> result.state;
   std::string field;
-  for (int i = 3; i <= 22; ++i) fields >> field;
-  return std::strtoull(field.c_str(), nullptr, 10);
+  for (int i = 4; i <= 22; ++i) fields >> field;
+  result.start = std::strtoull(field.c_str(), nullptr, 10);
+  return result;
 }
 
 bool runs_here(const LockHolder& holder) {
   if (holder.pid <= 0) return false;
   if (::kill(static_cast<pid_t>(holder.pid), 0) != 0 && errno != EPERM) return false;
-  const std::uint64_t start = start_of(holder.pid);
-  return start == 0 || start == holder.process_start;
+  const std::optional<ProcessStat> found = stat_of(holder.pid);
+  if (!found) return true;  // /proc may not be there
+  // One that has ended and was not waited for does nothing any more.
+  return found->state != "Z" && found->state != "X" && found->start == holder.process_start;
 }
 
 std::optional<std::string> read_lock(const std::string& path) {
@@ -146,7 +160,7 @@ LockHolder this_process() {
   self.host = std::string(host) + (space[0] == '\0' ? "" : "/" + std::string(space));
   self.boot = first_line("/proc/sys/kernel/random/boot_id");
   self.pid = getpid();
-  self.process_start = start_of(self.pid);
+  if (const std::optional<ProcessStat> own = stat_of(self.pid)) self.process_start = own->start;
   self.slurm_job = variable("SLURM_JOB_ID");
   self.slurm_restart = variable("SLURM_RESTART_COUNT");
   if (!self.slurm_job.empty() && self.slurm_restart.empty()) self.slurm_restart = "0";
@@ -183,8 +197,14 @@ std::optional<LockState> look_at_lock(const std::string& path) {
 }
 
 JobLock::JobLock(const std::string& path) : path_(path), self_(this_process()) {
+  const auto end_of_patience = std::chrono::steady_clock::now() + kPatience;
   for (int attempt = 0; !create_exclusively(path_, lock_text(self_)); ++attempt) {
-    const std::optional<LockState> state = look_at_lock(path_);
+    std::optional<LockState> state = look_at_lock(path_);
+    while (state && !state->is_dead && state->holder && state->holder->host == self_.host &&
+           std::chrono::steady_clock::now() < end_of_patience) {
+      std::this_thread::sleep_for(kBetweenLooks);
+      state = look_at_lock(path_);
+    }
     if (!state) continue;
     if (!state->is_dead || attempt == kAttempts) {
       throw Error(ErrorCode::kOutputExists,

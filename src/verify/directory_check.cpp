@@ -36,6 +36,7 @@ class DirectoryChecker {
 
   DirectoryCheck run() {
     const exec::Manifest manifest = read_manifest();
+    result_.outputs = manifest.outputs;
     for (const exec::ManifestFile& file : manifest.files) {
       names_.insert(file.name);
       check_file(file);
@@ -183,6 +184,7 @@ DirectoryCheck check_directory(Storage& storage, const std::string& directory) {
   const std::vector<std::string> models = models_below(storage, directory);
   if (models.empty()) return DirectoryChecker(storage, directory).run();
   DirectoryCheck all;
+  std::set<std::string> missing;
   for (const std::string& model : models) {
     const std::string own = directory + "/" + model;
     DirectoryCheck check = DirectoryChecker(storage, own).run();
@@ -192,6 +194,16 @@ DirectoryCheck check_directory(Storage& storage, const std::string& directory) {
     }
     all.num_tensors += check.num_tensors;
     for (const Problem& problem : check.problems.problems()) all.problems.add(problem);
+    for (const std::string& output : check.outputs) {
+      if (!std::binary_search(models.begin(), models.end(), output)) missing.insert(output);
+    }
+  }
+  for (const std::string& output : missing) {
+    all.problems.add(Problem{ErrorCode::kVerifyFailed,
+                             "is missing, or has no manifest: it was written together with " + models.front() + ".",
+                             directory + "/" + output,
+                             0,
+                             {}});
   }
   return all;
 }

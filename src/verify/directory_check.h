@@ -13,6 +13,7 @@ namespace moeweld::verify {
 
 struct DirectoryCheck {
   std::vector<exec::ManifestFile> files;  ///< those that are there with the size the manifest names: worth a digest
+  std::vector<std::string> outputs;       ///< directories of all models that the run wrote, as the manifest names them
   std::uint64_t num_tensors = 0;
   ProblemList problems;
 };

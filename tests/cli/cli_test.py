@@ -1018,6 +1018,13 @@ class looking(CliTest):
         result = self.run_command("verify", "out")
         self.assert_ends(result, 8)
         self.assertIn("expert-1/model-00002-of-00002.safetensors", result.stderr)
+        shutil.rmtree(self.path("out", "expert-1"))
+        os.remove(self.path("out", "expert-3", "moeweld_manifest.json"))
+        result = self.run_command("verify", "out")
+        self.assert_ends(result, 8)
+        for expert in (1, 3):
+            self.assertIn("out/expert-%d: is missing, or has no manifest" % expert, result.stderr)
+        self.assertIn("2 problems", result.stderr)
 
     def extract_wants_to_know_which_experts(self):
         tiny_models.write_model(self.path("m"), family="mixtral", experts=4)

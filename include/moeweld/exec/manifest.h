@@ -52,7 +52,8 @@ struct Manifest {
   std::vector<std::string> composition;       ///< assemblies: what comes from which model
   std::vector<ManifestAlignment> alignments;  ///< written only; empty without align_experts
   std::vector<ManifestInput> inputs;
-  std::vector<ManifestFile> files;  ///< every file of the directory but the manifest itself and README.md
+  std::vector<std::string> outputs;  ///< names of all models' directories, this one's too, where one run wrote several; empty otherwise
+  std::vector<ManifestFile> files;   ///< every file of the directory but the manifest itself and README.md
 };
 
 std::string serialize_manifest(const Manifest& manifest);

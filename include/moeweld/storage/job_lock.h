@@ -52,7 +52,8 @@ std::optional<LockState> look_at_lock(const std::string& path);
 /// Holds the lock at `path` and keeps it alive from a thread of its own.
 class JobLock {
  public:
-  /// Takes over a dead job's lock. Throws Error(kOutputExists) naming a living holder, Error(kIo) otherwise. The parent directory exists.
+  /// Takes over a dead job's lock. A holder on this host is given two seconds to end: launchers return before their processes have. Throws
+  /// Error(kOutputExists) naming a living holder, Error(kIo) otherwise. The parent directory exists.
   explicit JobLock(const std::string& path);
   /// Removes the lock if it is still this job's.
   ~JobLock();

@@ -90,6 +90,24 @@ TEST(JobLock, ALockOfAJobThatWasKilledIsTakenOver) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}), 1);
 }
 
+TEST(JobLock, AJobThatIsJustEndingIsWaitedFor) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "out.lock";
+  const pid_t child = fork();
+  if (child == 0) {
+    new JobLock(path);
+    usleep(700'000);
+    _exit(0);  // no destructor
+  }
+  while (!std::filesystem::exists(path) || !look_at_lock(path)->holder) usleep(1000);
+  EXPECT_FALSE(look_at_lock(path)->is_dead);
+  // Nobody has waited for the child: it is a zombie then, and does not count as running.
+  const JobLock lock(path);
+  EXPECT_EQ(look_at_lock(path)->holder->pid, getpid());
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+}
+
 TEST(JobLock, AHeartbeatOfAnotherHostCountsForTwoMinutes) {
   const TemporaryDirectory directory;
   const std::string path = directory.write("out.lock", lock_text(holder_on("elsewhere", "boot")));

@@ -12,6 +12,7 @@
 #include "moeweld/exec/manifest.h"
 #include "moeweld/formats/safetensors.h"
 #include "moeweld/formats/shard_index.h"
+#include "unit/expect_error.h"
 
 namespace moeweld::verify {
 namespace {
@@ -232,6 +233,7 @@ TEST(Manifest, ComesBackAsItWasWritten) {
                                 .seed = 18446744073709551615u,
                                 .simd_targets = {"AVX2", "SSE4"},
                                 .inputs = {{"org/name", "m/model.safetensors", 1u << 31, -5}},
+                                .outputs = {"expert-0", "expert-1"},
                                 .files = {{"config.json", 3, "xxh3-128-1MiB:0123456789abcdef0123456789abcdef"}}};
   const exec::Manifest read = exec::parse_manifest(exec::serialize_manifest(manifest), "m.json");
   EXPECT_EQ(read.version, manifest.version);
@@ -239,6 +241,7 @@ TEST(Manifest, ComesBackAsItWasWritten) {
   EXPECT_EQ(read.command_line, manifest.command_line);
   EXPECT_EQ(read.seed, manifest.seed);
   EXPECT_EQ(read.simd_targets, manifest.simd_targets);
+  EXPECT_EQ(read.outputs, manifest.outputs);
   ASSERT_THAT(read.inputs, SizeIs(1));
   EXPECT_EQ(read.inputs[0].model, "org/name");
   EXPECT_EQ(read.inputs[0].path, "m/model.safetensors");
@@ -246,6 +249,12 @@ TEST(Manifest, ComesBackAsItWasWritten) {
   EXPECT_EQ(read.inputs[0].modified_ns, -5);
   ASSERT_THAT(read.files, SizeIs(1));
   EXPECT_EQ(read.files[0].digest, manifest.files[0].digest);
+}
+
+TEST(Manifest, DoesNotNameModelsElsewhere) {
+  const exec::Manifest manifest{.version = "1", .outputs = {"expert-0", "../../elsewhere"}};
+  expect_error([&] { exec::parse_manifest(exec::serialize_manifest(manifest), "m.json"); }, ErrorCode::kInvalidInput,
+               {"m.json", "\"outputs\" is not a plain directory name"});
 }
 
 }  // namespace
