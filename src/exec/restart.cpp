@@ -204,6 +204,15 @@ bool is_published(Peers& peers, Storage& storage, const plan::MergePlan& plan, c
 }
 
 void remove_partial(Storage& storage, const std::string& partial) {
+  if (!storage.is_directory(partial)) return storage.remove_all(partial);
+  // First what only a nearly published merge has: whoever dies on the way must not leave it without a journal, which nothing can continue.
+  bool has_removed = false;
+  for (const DirectoryEntry& entry : storage.list(partial)) {
+    if (entry.is_directory || entry.name.ends_with(".safetensors") || entry.name.ends_with(".h5")) continue;
+    storage.remove_all(partial + "/" + entry.name);
+    has_removed = true;
+  }
+  if (has_removed) storage.sync_directory(partial);
   if (storage.is_directory(journal_directory(partial))) {
     storage.remove_all(journal_directory(partial));
     storage.sync_directory(partial);
@@ -228,6 +237,9 @@ Start start_or_resume(Peers& peers, Storage& storage, const plan::MergePlan& pla
       start.remaining = plan::whole_files(plan);
     } else {
       start = std::move(*resumed);
+      // What was read may be in memory alone: the attempt that wrote it may have died before it was synced, and after a loss of power nothing
+      // would say whose work the rest is.
+      Journal(storage, journal_directory(partial), start.attempt++, 0).append(work);
     }
     bytes = to_archive(start);
   });

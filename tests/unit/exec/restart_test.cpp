@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <random>
 
+#include "exec/journal.h"
 #include "exec/publish.h"
 #include "moeweld/exec/manifest.h"
+#include "support/simulated_storage.h"
 #include "support/synthetic_plan.h"
 #include "unit/expect_error.h"
 #include "unit/temporary_directory.h"
@@ -231,6 +234,64 @@ TEST_F(Restart, SlotsComeFromTheJournal) {
   std::vector<float> rows(16);
   std::memcpy(rows.data(), read_file(directory_ / "out/part-0.safetensors").data() + plan.tensors[1].begin, 64);
   for (int i = 0; i < 16; ++i) EXPECT_EQ(rows[static_cast<std::size_t>(i)], static_cast<float>(i) * 0.5F);
+}
+
+/// What a process dies of in a simulated file system.
+struct Death {};
+const std::map<std::string, std::string> no_inputs;
+
+TEST_F(Restart, WhoseWorkItIsSurvivesADeathBeforeTheFirstSyncAndThenALossOfPower) {
+  const plan::MergePlan plan = make_plan("linear", 2, false, {{"weight", 0.5}});
+  const std::string partial = "/d/out.partial";
+  for (std::uint32_t seed = 0; seed < 40; ++seed) {
+    testing_support::SimulatedStorage storage(no_inputs, seed);
+    storage.make_directories("/d");
+    storage.set_hook([&](const char* operation, const std::string& path) {
+      if (std::string(operation) == "sync" && path.starts_with(journal_directory(partial))) throw Death();
+    });
+    options_.resume = false;
+    EXPECT_THROW(run_thread_peers(1, [&](Peers& peers) { start_or_resume(peers, storage, plan, partial, options_); }), Error);
+    storage.set_hook({});
+    options_.resume = true;
+    run_thread_peers(1, [&](Peers& peers) { EXPECT_TRUE(start_or_resume(peers, storage, plan, partial, options_).is_resumed); });
+    storage.lose_power();
+    EXPECT_TRUE(read_journals(storage, partial).has_value()) << "seed " << seed;
+  }
+}
+
+TEST_F(Restart, WhoDiesWhileRemovingANearlyPublishedMergeLeavesWhatAnotherCanContinue) {
+  const plan::MergePlan plan = make_plan("linear", 2, false, {{"weight", 0.5}});
+  const std::string partial = "/d/out.partial";
+  bool has_died = true;
+  for (int step = 1; has_died; ++step) {
+    testing_support::SimulatedStorage storage(no_inputs, static_cast<std::uint32_t>(step));
+    storage.make_directories("/d");
+    options_.resume = options_.force = false;
+    run_thread_peers(1, [&](Peers& peers) { start_or_resume(peers, storage, plan, partial, options_); });
+    for (const char* name : {"README.md", "config.json", "model.safetensors.index.json", "moeweld_manifest.json"})
+      storage.write_text(partial + "/" + name, "{}");
+    has_died = false;
+    storage.set_hook([&, left = step](const char* operation, const std::string&) mutable {
+      if (std::string(operation).starts_with("remove") && --left == 0) {
+        has_died = true;
+        throw Death();
+      }
+    });
+    options_.force = true;
+    const auto begin = [&] { run_thread_peers(1, [&](Peers& peers) { start_or_resume(peers, storage, plan, partial, options_); }); };
+    bool has_failed = false;
+    try {
+      begin();
+    } catch (const Error&) {
+      has_failed = true;
+    }
+    EXPECT_EQ(has_failed, has_died);
+    storage.set_hook({});
+    options_.force = false;
+    options_.resume = true;
+    EXPECT_NO_THROW(begin()) << "died at removal " << step;
+    ASSERT_LT(step, 100);
+  }
 }
 
 }  // namespace
