@@ -237,9 +237,12 @@ Start start_or_resume(Peers& peers, Storage& storage, const plan::MergePlan& pla
       start.remaining = plan::whole_files(plan);
     } else {
       start = std::move(*resumed);
-      // What was read may be in memory alone: the attempt that wrote it may have died before it was synced, and after a loss of power nothing
-      // would say whose work the rest is.
-      Journal(storage, journal_directory(partial), start.attempt++, 0).append(work);
+      // What was read may be in memory alone: the attempt that wrote it may have died before it was synced, and after a loss of power
+      // nothing would say whose work the rest is. The same of what other bits of the output depend on, which another processor would
+      // compute differently.
+      Journal journal(storage, journal_directory(partial), start.attempt++, 0);
+      journal.append(work);
+      if (start.slots) journal.append(*start.slots);
     }
     bytes = to_archive(start);
   });

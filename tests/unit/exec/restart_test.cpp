@@ -259,6 +259,28 @@ TEST_F(Restart, WhoseWorkItIsSurvivesADeathBeforeTheFirstSyncAndThenALossOfPower
   }
 }
 
+TEST_F(Restart, WhatWasPreparedSurvivesADeathBeforeItsSyncAndThenALossOfPower) {
+  const plan::MergePlan plan = make_plan("linear", 2, false, {{"weight", 0.5}});
+  const std::string partial = "/d/out.partial";
+  for (std::uint32_t seed = 0; seed < 40; ++seed) {
+    testing_support::SimulatedStorage storage(no_inputs, seed);
+    storage.make_directories("/d");
+    options_.resume = false;
+    run_thread_peers(1, [&](Peers& peers) { start_or_resume(peers, storage, plan, partial, options_); });
+    Journal journal(storage, journal_directory(partial), 1, 0);
+    storage.set_hook([](const char* operation, const std::string&) {
+      if (std::string(operation) == "sync") throw Death();
+    });
+    EXPECT_THROW(journal.append(PreparedSlots{}), Death);
+    storage.set_hook({});
+    options_.resume = true;
+    run_thread_peers(1, [&](Peers& peers) { EXPECT_TRUE(start_or_resume(peers, storage, plan, partial, options_).slots.has_value()); });
+    storage.lose_power();
+    const std::optional<JournalSummary> summary = read_journals(storage, partial);
+    EXPECT_TRUE(summary && summary->slots) << "seed " << seed;
+  }
+}
+
 TEST_F(Restart, WhoDiesWhileRemovingANearlyPublishedMergeLeavesWhatAnotherCanContinue) {
   const plan::MergePlan plan = make_plan("linear", 2, false, {{"weight", 0.5}});
   const std::string partial = "/d/out.partial";
