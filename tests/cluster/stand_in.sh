@@ -21,7 +21,16 @@ if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || [ "${CHAIN_LINK:-1}" -gt 1 ]; then
   exit 0
 fi
 mkdir -p "$out.partial/journal"
-trap 'say USR1; exit 75' USR1
+# moeweld's ranks agree before they end. One that ends by itself would let mpirun end the others before they have been heard.
+await_others() {
+  trap '' TERM
+  local ranks="${OMPI_COMM_WORLD_SIZE:-${SLURM_NTASKS:-1}}"
+  for ((i = 0; i < 100; ++i)); do
+    [ "$(grep -c "^run ${SLURM_RESTART_COUNT:-0} link ${CHAIN_LINK:-1} .* USR1$" "$STAND_IN_LOG")" -lt "$ranks" ] || return
+    sleep 0.1
+  done
+}
+trap 'say USR1; await_others; exit 75' USR1
 trap 'say TERM; exit 75' TERM
 say waits
 for ((i = 0; i < 300; ++i)); do sleep 0.1; done
