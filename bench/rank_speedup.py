@@ -2,9 +2,10 @@
 """What a second rank brings, against what the machine gives to a second process; and what one rank with one thread does per second.
 
     bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4]
-                          [--balance static] [--out FILE.json]
+                          [--balance static] [--cores shared] [--out FILE.json]
 
-Real (random) models in the page cache, a null writer (bench/null_merge.cpp --writes nothing), one thread for each rank. In each round, one after the
+Real (random) models, read into the page cache before each run, a null writer (bench/null_merge.cpp --writes nothing), one thread that computes for each rank,
+which has one core as under SLURM (--cores shared: the threads that read run on any, and one rank alone is not bound by its computing). In each round, one after the
 other and in an order that changes: a merge by one rank; the same merge by two independent processes at the same time, the second of copies of the
 models, since two that walk over the same pages would find them in each other's cache; by one job of two ranks. The speed-up of two processes,
 t1 / ta + t1 / tb, is what the machine has to give: two virtual cores may be two threads of one. The speed-up of two ranks is t1 / t2, and the
@@ -29,6 +30,13 @@ from full_scale import MPI_ENVIRONMENT
 FP8_PAIR = "merge_method: linear\nmodels:\n  - {model: %(fp8)s, parameters: {weight: 0.6}}\n  - {model: %(fp8_two)s, parameters: {weight: 0.4}}\n"
 CONFIGS = {**end_to_end.CONFIGS, "fp8_block": end_to_end.CONFIGS["fp8_linear"] + "out_dtype: fp8_block\n", "fp8_pair": FP8_PAIR,
            "fp8_pair_block": FP8_PAIR + "out_dtype: fp8_block\n"}
+
+
+def prepare_memory(files):
+    """The files in the page cache, and free memory that a virtual machine's host has given: what was never touched costs it a page fault each,
+    ten times the guest's, and which of the runs would meet it is chance."""
+    end_to_end.warm(files)  # a kernel may drop what lies unused for seconds
+    del [b"\1" * (1 << 30)][:]
 
 
 class Bench:
@@ -56,10 +64,13 @@ class Bench:
             for name, models in ((method, self.models), (method + "_copies", self.copies)):
                 with open(os.path.join(self.work, name + ".yml"), "w", encoding="utf-8") as file:
                     file.write(CONFIGS[method] % models)
-        end_to_end.warm(end_to_end.weight_files(self.work))
 
-    def start(self, method, name, ranks=0):
-        launcher = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks else []
+    def start(self, method, name, ranks=0, core=0):
+        bound = self.options.cores == "own"
+        if ranks:
+            launcher = ["mpirun", *(["--map-by", "core", "--bind-to", "core"] if bound else ["--oversubscribe", "--bind-to", "none"]), "-n", str(ranks)]
+        else:
+            launcher = ["taskset", "-c", str(core)] if bound else []
         command = [*launcher, self.program, os.path.join(self.work, method + ".yml"), os.path.join(self.work, name), "--writes", "nothing", "--io",
                    "buffered", "--threads", "1", "--balance", self.options.balance]
         return subprocess.Popen(command, env={**MPI_ENVIRONMENT, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -74,7 +85,7 @@ class Bench:
         return self.end(self.start(method, "out"))
 
     def two_processes(self, method):
-        return [self.end(process) for process in [self.start(method, "out_a"), self.start(method + "_copies", "out_b")]]
+        return [self.end(process) for process in [self.start(method, "out_a"), self.start(method + "_copies", "out_b", core=1)]]
 
     def two_ranks(self, method):
         return self.end(self.start(method, "out", ranks=2))
@@ -82,7 +93,10 @@ class Bench:
     def round(self, method, number):
         kinds = ["one", "two_processes", "two_ranks"]
         kinds = kinds[number % 3:] + kinds[:number % 3]
-        results = {kind: getattr(self, kind)(method) for kind in kinds}
+        results = {}
+        for kind in kinds:
+            prepare_memory(end_to_end.weight_files(self.work))
+            results[kind] = getattr(self, kind)(method)
         one, ranks = results["one"]["seconds"], results["two_ranks"]["seconds"]
         processes = sum(one / result["seconds"] for result in results["two_processes"])
         return {"method": method, "one_seconds": one, "process_seconds": [result["seconds"] for result in results["two_processes"]],
@@ -99,6 +113,7 @@ def main():
     parser.add_argument("--work", default="build/rank_speedup")
     parser.add_argument("--out")
     parser.add_argument("--balance", choices=("static", "dynamic"), default="dynamic")
+    parser.add_argument("--cores", choices=("own", "shared"), default="own", help="a core for each rank and process, or all cores for all")
     parser.add_argument("--reuse", action="store_true", help="the models that an earlier run with this flag left in --work; they are kept again")
     options = parser.parse_args()
     methods, rates = ([name for name in text.split(",") if name] for text in (options.methods, options.rates))
@@ -113,7 +128,10 @@ def main():
         print("%s: two processes %.2f times one, two ranks %.2f: %.3f of it" % (
             method, *(result["speed_up"][method][key] for key in ("process_speed_up", "rank_speed_up", "fraction"))), flush=True)
     for method in rates:
-        runs = [bench.one(method) for _ in range(options.rounds)]
+        runs = []
+        for _ in range(options.rounds):
+            prepare_memory(end_to_end.weight_files(bench.work))
+            runs.append(bench.one(method))
         seconds = statistics.median(run["seconds"] for run in runs)
         result["rates"][method] = {"seconds": seconds, "input_bytes_per_second": round(runs[0]["read_bytes"] / seconds),
                                    "output_bytes_per_second": round(runs[0]["written_bytes"] / seconds),

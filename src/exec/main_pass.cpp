@@ -13,6 +13,7 @@
 #include "exec/measurement.h"
 #include "exec/unit_stream.h"
 #include "moeweld/base/checked.h"
+#include "moeweld/base/trace.h"
 #include "moeweld/merge/block_scales.h"
 
 namespace moeweld::exec {
@@ -270,7 +271,7 @@ class MainPass {
       merge::apply_guess(method, operation.task, guess_, elements, target, doubts_);
     });
     if (!piece.is_last) return;
-    if (method.speculation->settle(operation.task, doubts_, guess_)) {
+    if (settle(operation)) {
       mend(operation);
     } else {
       apply_again(piece.operation, measure_alone(piece.operation, guess_, pipeline_));
@@ -279,6 +280,7 @@ class MainPass {
   }
 
   bool begin_guess(const LoadedUnit& unit, std::uint32_t index) {
+    const trace::Span span(trace::Kind::kCombine, "guess");
     const plan::Operation& operation = plan_.operations[index];
     std::vector<std::vector<const std::byte*>> pointers;
     std::vector<merge::Elements> chunks;
@@ -299,7 +301,13 @@ class MainPass {
     return true;
   }
 
+  bool settle(const plan::Operation& operation) {
+    const trace::Span span(trace::Kind::kCombine, "settle");
+    return pipeline_.method_of(operation).speculation->settle(operation.task, doubts_, guess_);
+  }
+
   void mend(const plan::Operation& operation) {
+    const trace::Span span(trace::Kind::kCombine, "mend");
     const std::size_t element_size = size_bytes(operation.task.output_dtype);
     const plan::Destination place = plan::destination(plan_, operation);
     // All windows but the first hold as many bytes.
@@ -314,12 +322,23 @@ class MainPass {
     const std::uint64_t window_bytes = pipeline_.sizes.window_bytes;
     merge::mend_doubts(pipeline_.method_of(operation), operation.task, guess_, doubts_,
                        [&](std::span<const std::uint64_t> elements, const std::byte* results) {
+                         // Neighbours in the list mostly lie in one window: a division each would cost more than the rest.
+                         std::uint64_t begin = 0;
+                         std::uint64_t end = 0;
+                         std::byte* window = nullptr;
                          for (std::size_t i = 0; i < elements.size(); ++i) {
                            const std::uint64_t offset = elements[i] * element_size;
-                           const std::uint64_t beyond = offset - first_bytes;
-                           std::byte* target =
-                               offset < first_bytes ? windows[0] + offset : windows[1 + beyond / window_bytes] + beyond % window_bytes;
-                           std::memcpy(target, results + i * element_size, element_size);
+                           if (offset < begin || offset >= end) {
+                             const std::uint64_t index = offset < first_bytes ? 0 : 1 + (offset - first_bytes) / window_bytes;
+                             begin = index == 0 ? 0 : first_bytes + (index - 1) * window_bytes;
+                             end = index == 0 ? first_bytes : begin + window_bytes;
+                             window = windows[index];
+                           }
+                           if (element_size == sizeof(std::uint16_t)) {  // nor a call of memcpy
+                             std::memcpy(window + (offset - begin), results + i * sizeof(std::uint16_t), sizeof(std::uint16_t));
+                           } else {
+                             std::memcpy(window + (offset - begin), results + i * element_size, element_size);
+                           }
                          }
                        });
   }

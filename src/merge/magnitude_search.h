@@ -51,11 +51,11 @@ inline void store(const Search& value, Decisions& decisions, std::size_t search)
 }
 
 /// Tensors from this size on are sampled first.
-constexpr std::uint64_t kSampledElements = 1 << 20;
+constexpr std::uint64_t kSampledElements = 1 << 18;
 /// More keys for larger tensors: sampling and listing then cost about the same.
-constexpr std::uint64_t kFewestSampleKeys = 1 << 16;
+constexpr std::uint64_t kFewestSampleKeys = 1 << 15;
 constexpr std::uint64_t kMostSampleKeys = 1 << 18;
-constexpr std::uint64_t kElementsPerSampleKey = 128;
+constexpr std::uint64_t kElementsPerSampleKey = 64;
 constexpr std::uint64_t kRunElements = MagnitudeSelection::kRunElements;
 static_assert(kRunElements % kPadElements == 0);
 /// Half the bracket's width in standard errors: two searches in a thousand look a second time.
@@ -80,41 +80,57 @@ constexpr OrderKey widen(CompactKey key) { return OrderKey{key} << 32; }
 constexpr OrderKey widen(OrderKey key) { return key; }
 constexpr CompactKey narrow(OrderKey key) { return static_cast<CompactKey>(key >> 32); }
 
-/// Variance of the share of keys at or above `centre`, as the means of clusters of neighbours show it.
+/// Variance of the share of keys at or above `centre`, as the means of clusters of neighbours show it: of runs, or of chunks of whole runs,
+/// whichever is larger.
 template <typename Key>
-inline double variance_of_share(std::span<const Key> keys, Key centre, std::size_t cluster) {
-  const std::size_t num_clusters = keys.size() / cluster;
-  if (num_clusters < 2) return 0;
-  double mean = 0;
-  double squares = 0;
-  for (std::size_t c = 0; c < num_clusters; ++c) {
-    std::size_t above = 0;
-    for (const Key key : keys.subspan(c * cluster, cluster)) above += key >= centre ? 1 : 0;
-    const double share = static_cast<double>(above) / static_cast<double>(cluster);
-    mean += share;
-    squares += share * share;
+double variance_of_share(std::span<const Key> keys, Key centre, std::size_t chunk) {
+  struct Moments {
+    double sum = 0;
+    double squares = 0;
+    std::size_t num = 0;
+    void add(std::size_t above, std::size_t cluster) {
+      const double share = static_cast<double>(above) / static_cast<double>(cluster);
+      sum += share;
+      squares += share * share;
+      ++num;
+    }
+    double variance_of_mean() const {
+      if (num < 2) return 0;
+      const auto count = static_cast<double>(num);
+      const double mean = sum / count;
+      return std::max(squares / count - mean * mean, 0.0) / (count - 1);
+    }
+  };
+  Moments runs;
+  Moments chunks;
+  for (std::size_t begin = 0; begin + chunk <= keys.size(); begin += chunk) {
+    std::size_t in_chunk = 0;
+    for (std::size_t run = begin; run < begin + chunk; run += kRunElements) {
+      std::size_t above = 0;
+      for (const Key key : keys.subspan(run, kRunElements)) above += key >= centre ? 1 : 0;
+      runs.add(above, kRunElements);
+      in_chunk += above;
+    }
+    chunks.add(in_chunk, chunk);
   }
-  const auto count = static_cast<double>(num_clusters);
-  mean /= count;
-  return std::max(squares / count - mean * mean, 0.0) / (count - 1);
+  return std::max(runs.variance_of_mean(), chunks.variance_of_mean());
 }
 
-/// A bracket around the left-th largest key, from a sample in chunks. Its width follows from how much chunks, and runs within them, differ
-/// from one another: neighbours are alike in real models, so the sample is worth less than its size.
+/// A bracket around the left-th largest key, from a sample in chunks of whole runs. Its width follows from how much chunks, and runs within
+/// them, differ from one another: neighbours are alike in real models, so the sample is worth less than its size.
 template <typename Key>
 void guess_bracket(std::span<const Key> keys, std::size_t chunk, std::uint64_t elements, Key end, Search& search) {
   const auto size = static_cast<double>(keys.size());
   const double share = static_cast<double>(search.left) / static_cast<double>(elements);
-  std::vector<Key> sorted(keys.begin(), keys.end());
+  const RankedKeys<Key> ranked(keys);
   const auto largest = [&](double rank) {
     if (rank < 0) return end;
     if (rank >= size) return Key{0};
-    return nth_largest(std::span(sorted), static_cast<std::size_t>(rank));
+    return ranked.nth_largest(static_cast<std::size_t>(rank));
   };
   const Key centre = largest(std::min(share * size, size - 1));
   // At least what independent elements would have, and a few elements for densities at the edges.
-  const double variance =
-      std::max({share * (1 - share) / size, variance_of_share(keys, centre, kRunElements), variance_of_share(keys, centre, chunk)});
+  const double variance = std::max(share * (1 - share) / size, variance_of_share(keys, centre, chunk));
   const double half = kBracketErrors * std::sqrt(variance) * size + 8;
   const Key high = largest(share * size - half);
   const Key low = largest(share * size + half);

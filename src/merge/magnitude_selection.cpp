@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "merge/kernels/select_keys.h"
 #include "merge/magnitude_search.h"
@@ -349,7 +350,7 @@ void MagnitudeSelection::decide(const PhaseResult& result, Decisions& decisions)
       if (modes[i] == Mode::kCollect) {
         if (search.left == 0 || search.left > keys[i].size())
           throw Error(ErrorCode::kInternal, "a bracket of magnitudes holds fewer elements than are to be kept");
-        search.low = nth_largest(std::span(keys[i]), search.left - 1);
+        search.low = nth_largest(std::move(keys[i]), search.left - 1);
         search.stage = Search::kFound;
       } else {
         narrow_to_bin(own.subspan(2), search);

@@ -49,13 +49,14 @@ class MagnitudeSelection {
   /// or to zero, or says too little.
   bool guess(std::span<const Elements> sample, Decisions& decisions) const;
   /// Confirms the guess and finds the keys. counts[i] of the parts: elements of inputs[i] at or above its bracket; their elements are all
-  /// that lie in a bracket, and may be others. False: at least one guess was wrong; the search goes on beside it.
-  bool settle(std::span<const Doubts> parts, Decisions& decisions) const;
+  /// that lie in a bracket, and may be others. Leaves the elements' keys for drop(). False: at least one guess was wrong; the search goes
+  /// on beside it.
+  bool settle(std::span<Doubts> parts, Decisions& decisions) const;
   /// While a key is only guessed: rule() is the bracket's lower bound, this its upper one. Elsewhere the same.
   KeepRule rule_above(const Decisions& decisions, std::size_t search, std::uint64_t index) const;
-  /// values where they stay, the base's value where they go, for elements of one search. Of tensors that sample_elements() admits.
-  void drop(const Decisions& decisions, std::size_t search, std::span<const std::uint64_t> elements, std::span<const float> values,
-            std::span<const float> base, std::span<float> target) const;
+  /// The values of `count` doubts from `first` on where they stay, the base's where they go, for one search that is settled.
+  void drop(const Decisions& decisions, std::size_t search, const Doubts& doubts, std::size_t first, std::size_t count,
+            float* target) const;
 
   /// The sample consists of runs of neighbours: a cache line or two each.
   static constexpr std::uint64_t kRunElements = 64;

@@ -19,8 +19,8 @@ class WorkDivision {
   explicit WorkDivision(std::span<const std::uint64_t> first_portion, bool spares_last = true);
 
   /// What `rank` does next: the front of its stretch, or, when that is empty, of the back half of the longest stretch, which becomes its
-  /// own then. A stretch's only portion goes to a rank that has taken at least twice as many as its owner: else the owner will come for it
-  /// soon, and what a border between ranks costs is not worth it. Nothing when there is none for it.
+  /// own then. A stretch's last two portions go to a rank that has taken at least twice as many as its owner: else the owner will come for
+  /// them soon, and what a border between ranks costs is not worth it. Nothing when there is none for it.
   std::optional<std::uint64_t> take(std::size_t rank);
 
   /// Nothing is left from now on.

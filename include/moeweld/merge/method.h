@@ -57,12 +57,15 @@ struct Doubts {
   std::vector<std::uint64_t> counts;       ///< the method's own, added up
   std::vector<std::uint64_t> elements;     ///< indices, in any order
   std::vector<std::vector<float>> inputs;  ///< one list per input of the task, one value per element
+  /// The method's own, what settle() has found out about the elements and mend() goes by.
+  std::vector<std::vector<std::uint64_t>> keys;
 
   /// Empty, with the memory kept.
   void clear() {
     counts.clear();
     elements.clear();
     for (std::vector<float>& list : inputs) list.clear();
+    for (std::vector<std::uint64_t>& list : keys) list.clear();
   }
 };
 
@@ -82,7 +85,7 @@ struct Speculation {
 
   /// From the doubts of all elements of the tensor, in any number of parts: the exact decisions. False: the guess was wrong, and measuring
   /// goes on from `decisions`.
-  bool (*settle)(const Task& task, std::span<const Doubts> parts, Decisions& decisions);
+  bool (*settle)(const Task& task, std::span<Doubts> parts, Decisions& decisions);
 
   /// results[i]: element doubts.elements[first + i] of the output, in output_dtype, for i below `count`. Thread-safe.
   void (*mend)(const Task& task, const Decisions& decisions, const Doubts& doubts, std::size_t first, std::size_t count,

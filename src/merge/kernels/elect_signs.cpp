@@ -94,8 +94,24 @@ void Elect(const SignElection<T>& election, std::size_t num, void* output) {
   ElectAs<Source, Sink, kTerms, false>(election, num, output);
 }
 
+// Keys of float32 at or above a bound. Of bound and key both are at most infinity or the key is NaN's, so one comparison after the tie's is
+// enough: equals with too small a hash are compared with a bound that is one larger.
+template <class DI>
+struct Bound {
+  using V = hn::VFromD<DI>;
+  V reached;  // by the hash
+  V missed;
+  V hash;
+  HWY_INLINE explicit Bound(const KeepRule& rule)
+      : reached(hn::Set(DI(), static_cast<std::int32_t>(rule.magnitude) - 1)),
+        missed(hn::Set(DI(), static_cast<std::int32_t>(rule.magnitude))),
+        hash(hn::Set(DI(), static_cast<std::int32_t>(rule.hash ^ kHashFlip))) {}
+  HWY_INLINE auto Test(V key, V key_hash) const { return hn::Gt(key, hn::IfThenElse(hn::Gt(hash, key_hash), missed, reached)); }
+};
+
 // As ElectAs, with two bounds per term: at or above `high` an element stays, below `low` it goes, and in between it goes for now and is
-// listed.
+// listed. Two neighbours share a 32-bit lane in memory: the lower ones and the upper ones are computed as two vectors, so nothing is
+// widened or narrowed. There is no branch: whether a vector holds a doubt is nearly a coin's toss.
 template <std::size_t kTerms>
 void ElectBetween(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
                   ElectionDoubts& doubts) {
@@ -103,62 +119,100 @@ void ElectBetween(const SignElection<float>& election, std::span<const KeepRule>
   const hn::RebindToSigned<decltype(d)> di;
   const hn::RebindToUnsigned<decltype(d)> du;
   using V = hn::VFromD<decltype(d)>;
-  using Rule = AtOrAbove<decltype(d)>;
-  const Bf16Sink sink(output);
-  const Bf16Source bases(election.base);
+  using VI = hn::VFromD<decltype(di)>;
+  using VU = hn::VFromD<decltype(du)>;
+  using B = Bound<decltype(di)>;
   const bool normalize = election.normalize;
   const auto zero = hn::Zero(d);
   const auto one = hn::Set(d, 1.0F);
   const auto lambda = hn::Set(d, election.lambda);
   const auto sign_bit = hn::SignBit(d);
   const auto magnitude_bits = hn::Set(di, FloatBits<float>::kMagnitude);
+  const auto upper_bits = hn::Set(du, 0xFFFF0000u);
+  const auto count_one = hn::Set(di, 1);
   const auto at = [](std::size_t k) { return k < kTerms ? k : 0; };
-  const auto rule = [](const KeepRule& bound) HWY_ATTR { return Rule(bound.magnitude, bound.hash, bound.factor); };
   static_assert(kTerms <= 4);
-  const Rule high[4] = {rule(election.rules[0]), rule(election.rules[at(1)]), rule(election.rules[at(2)]), rule(election.rules[at(3)])};
-  const Rule low[4] = {rule(lows[0]), rule(lows[at(1)]), rule(lows[at(2)]), rule(lows[at(3)])};
+  const B high[4] = {B(election.rules[0]), B(election.rules[at(1)]), B(election.rules[at(2)]), B(election.rules[at(3)])};
+  const B low[4] = {B(lows[0]), B(lows[at(1)]), B(lows[at(2)]), B(lows[at(3)])};
+  const std::uint16_t* base_data = static_cast<const std::uint16_t*>(election.base);
+  const std::uint16_t* data[kTerms];
   V weights[kTerms];
-  std::size_t above[kTerms] = {};
-  for (std::size_t k = 0; k < kTerms; ++k) weights[k] = hn::Set(d, election.weights[k]);
-  MixedIndices<decltype(d)> indices(election.first_low, election.index_salt);
+  VU factors[kTerms];
+  VI above[kTerms];
+  for (std::size_t k = 0; k < kTerms; ++k) {
+    data[k] = static_cast<const std::uint16_t*>(election.terms[k]);
+    weights[k] = hn::Set(d, election.weights[k]);
+    factors[k] = hn::Set(du, lows[k].factor);
+    above[k] = hn::Zero(di);
+  }
+  const auto salt = hn::Set(du, election.index_salt);
+  auto place = hn::ShiftLeft<1>(hn::Iota(du, 0u));  // of the lower ones
+  const auto first_low = hn::Set(du, election.first_low);
+  const auto step = hn::Set(du, static_cast<std::uint32_t>(2 * hn::Lanes(d)));
   std::size_t found = doubts.num;
-  for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
-    const V base = bases.Load(d, i);
-    const auto mixed_indices = indices.Next();
-    V values[kTerms];
-    auto doubtful = hn::Gt(hn::Zero(di), hn::Zero(di));
-    V sum = zero;
+
+  // The lower and the upper neighbours side by side: one chain of operations alone would leave the processor waiting.
+  for (std::size_t i = 0; i < num; i += 2 * hn::Lanes(d)) {
+    const auto halves_of = [&](const std::uint16_t* from, V* halves) HWY_ATTR {
+      const VU pairs = LoadPairs(du, from + i);
+      halves[0] = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
+      halves[1] = hn::BitCast(d, hn::And(pairs, upper_bits));
+    };
+    const VU places[2] = {place, hn::Add(place, hn::Set(du, 1u))};
+    place = hn::Add(place, step);
+    V base[2];
+    V deltas[kTerms][2];
+    halves_of(base_data, base);
     for (std::size_t k = 0; k < kTerms; ++k) {
-      const V delta = hn::Sub(Bf16Source(election.terms[k]).Load(d, i), base);
-      // No bound is above infinity, so it does not matter in which order NaNs are.
-      const auto key = hn::And(hn::BitCast(di, delta), magnitude_bits);
-      const auto stays = high[k].Test(key, mixed_indices);
-      above[k] += hn::CountTrue(di, stays);
-      doubtful = hn::Or(doubtful, hn::AndNot(stays, low[k].Test(key, mixed_indices)));
-      values[k] = hn::Mul(hn::IfThenElseZero(hn::RebindMask(d, stays), delta), weights[k]);
-      sum = k == 0 ? values[k] : hn::Add(sum, values[k]);
+      halves_of(data[k], deltas[k]);
+      for (std::size_t h = 0; h < 2; ++h) deltas[k][h] = hn::Sub(deltas[k][h], base[h]);
     }
-    const auto flip = hn::IfThenZeroElse(hn::Ge(sum, zero), sign_bit);
-    V mixed = zero;
-    V divisor = zero;
+    VU mixed_indices[2];
+    for (std::size_t h = 0; h < 2; ++h) mixed_indices[h] = MixIndices(du, hn::Add(places[h], first_low), salt);
+    V values[kTerms][2];
+    decltype(hn::Gt(hn::Zero(di), hn::Zero(di))) doubtful[2];
+    V sum[2] = {zero, zero};
     for (std::size_t k = 0; k < kTerms; ++k) {
-      const auto left_out = hn::Le(hn::Xor(values[k], flip), zero);
-      mixed = hn::Add(mixed, hn::IfThenZeroElse(left_out, values[k]));
-      divisor = hn::Add(divisor, hn::IfThenZeroElse(left_out, weights[k]));
+      for (std::size_t h = 0; h < 2; ++h) {
+        // No bound is above infinity, so it does not matter in which order NaNs are.
+        const auto key = hn::And(hn::BitCast(di, deltas[k][h]), magnitude_bits);
+        const auto hash = hn::BitCast(di, hn::Mul(mixed_indices[h], factors[k]));
+        const auto stays = high[k].Test(key, hash);
+        above[k] = hn::IfThenElse(stays, hn::Add(above[k], count_one), above[k]);
+        const auto is_doubtful = hn::AndNot(stays, low[k].Test(key, hash));
+        doubtful[h] = k == 0 ? is_doubtful : hn::Or(doubtful[h], is_doubtful);
+        values[k][h] = hn::Mul(hn::IfThenElseZero(hn::RebindMask(d, stays), deltas[k][h]), weights[k]);
+        sum[h] = k == 0 ? values[k][h] : hn::Add(sum[h], values[k][h]);
+      }
     }
-    if (normalize) mixed = hn::Div(mixed, hn::IfThenElse(hn::Eq(divisor, zero), one, divisor));
-    sink.Store(d, hn::Add(base, hn::Mul(mixed, lambda)), i);
-    if (hn::AllFalse(di, doubtful)) continue;
-    const auto places = hn::RebindMask(du, doubtful);
-    const auto lanes = hn::RebindMask(d, doubtful);
-    hn::StoreU(hn::Compress(hn::Iota(du, static_cast<std::uint32_t>(i)), places), du, doubts.places + found);
-    hn::StoreU(hn::Compress(base, lanes), d, doubts.base + found);
-    for (std::size_t k = 0; k < kTerms; ++k)
-      hn::StoreU(hn::Compress(Bf16Source(election.terms[k]).Load(d, i), lanes), d, doubts.terms[k] + found);
-    found += hn::CountTrue(di, doubtful);
+    for (std::size_t h = 0; h < 2; ++h) {
+      hn::StoreU(hn::Compress(places[h], hn::RebindMask(du, doubtful[h])), du, doubts.places + found);
+      found += hn::CountTrue(di, doubtful[h]);
+    }
+    V flip[2];
+    V mixed[2] = {zero, zero};
+    V divisor[2] = {zero, zero};
+    for (std::size_t h = 0; h < 2; ++h) flip[h] = hn::IfThenZeroElse(hn::Ge(sum[h], zero), sign_bit);
+    for (std::size_t k = 0; k < kTerms; ++k) {
+      for (std::size_t h = 0; h < 2; ++h) {
+        const auto left_out = hn::Le(hn::Xor(values[k][h], flip[h]), zero);
+        // What takes part is not zero, so 0 need not be added to it.
+        const V value = hn::IfThenZeroElse(left_out, values[k][h]);
+        const V weight = hn::IfThenZeroElse(left_out, weights[k]);
+        mixed[h] = k == 0 ? value : hn::Add(mixed[h], value);
+        divisor[h] = k == 0 ? weight : hn::Add(divisor[h], weight);
+      }
+    }
+    if (normalize) {
+      for (std::size_t h = 0; h < 2; ++h) mixed[h] = hn::Div(mixed[h], hn::IfThenElse(hn::Eq(divisor[h], zero), one, divisor[h]));
+    }
+    VU rounded[2];
+    for (std::size_t h = 0; h < 2; ++h)
+      rounded[h] = RoundToUpperBf16(d, hn::Add(base[h], hn::Mul(mixed[h], lambda)), hn::Set(du, 0x7FC00000u));
+    StorePairs(du, hn::Or(hn::ShiftRight<16>(rounded[0]), hn::And(rounded[1], upper_bits)), output + i);
   }
   doubts.num = found;
-  for (std::size_t k = 0; k < kTerms; ++k) doubts.above[k] += above[k];
+  for (std::size_t k = 0; k < kTerms; ++k) doubts.above[k] += static_cast<std::uint32_t>(hn::GetLane(hn::SumOfLanes(di, above[k])));
 }
 void ElectBetweenBf16(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
                       ElectionDoubts& doubts) {

@@ -30,21 +30,19 @@ void elect_signs(const SignElection<double>& election, std::size_t num, double* 
 /// terms and base are BF16, and so is the output. Same bytes as decoding, electing and encoding.
 void elect_signs_bf16(const SignElection<float>& election, std::size_t num, std::uint16_t* output);
 
-/// Elements about which a bracket of bounds does not say whether they stay. The arrays have room for every element of the run and for
-/// kDoubtSlack more behind `num`.
+/// Elements about which a bracket of bounds does not say whether they stay. `places` has room for every element of the run and for
+/// kDoubtSlack more.
 constexpr std::size_t kMostTermsBetween = 4;
 constexpr std::size_t kDoubtSlack = 64;
 struct ElectionDoubts {
   std::size_t num = 0;                        ///< so many are there already
-  std::uint32_t* places = nullptr;            ///< from the start of the run
-  float* base = nullptr;                      ///< decoded b
-  float* terms[kMostTermsBetween] = {};       ///< decoded x_i
+  std::uint32_t* places = nullptr;            ///< from the start of the run, in no order
   std::size_t above[kMostTermsBetween] = {};  ///< elements of each term at or above its rule's bound, added up
 };
 
 /// elect_signs_bf16 where each of at most kMostTermsBetween terms has two bounds, none above infinity: election.rules, at or above which an
 /// element stays, and `lows`, below which it goes. Elements of which a term lies in between are computed as if it went, and listed. No
-/// scales.
+/// scales; `num` is below 2^31.
 void elect_between_bf16(const SignElection<float>& election, std::span<const KeepRule> lows, std::size_t num, std::uint16_t* output,
                         ElectionDoubts& doubts);
 

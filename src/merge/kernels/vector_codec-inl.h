@@ -122,6 +122,40 @@ HWY_INLINE VU RoundToBf16(DF df, VF value, VU nan_keep, VU nan_set) {
   return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Or(hn::And(top, nan_keep), nan_set), rounded);
 }
 
+// The same without the shift: BF16 in the upper half of each lane, anything in the lower one. NaN becomes `nan`.
+template <class DF, class VF = hn::VFromD<DF>, class VU = hn::VFromD<hn::RebindToUnsigned<DF>>>
+HWY_INLINE VU RoundToUpperBf16(DF df, VF value, VU nan) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto bits = hn::BitCast(du, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  (void)df;
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), nan, hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu))));
+}
+
+// Pairs of 16-bit neighbours as they lie in memory, the first in the lower half of a lane.
+template <class DU>
+HWY_INLINE hn::VFromD<DU> LoadPairs(DU du, const std::uint16_t* source) {
+#if HWY_TARGET == HWY_SCALAR
+  std::uint32_t pair;
+  hwy::CopyBytes<sizeof(pair)>(source, &pair);
+  return hn::Set(du, pair);
+#else
+  return hn::BitCast(du, hn::LoadU(hn::Repartition<std::uint16_t, DU>(), source));
+#endif
+}
+template <class DU>
+HWY_INLINE void StorePairs(DU du, hn::VFromD<DU> pairs, std::uint16_t* target) {
+#if HWY_TARGET == HWY_SCALAR
+  const std::uint32_t pair = hn::GetLane(pairs);
+  hwy::CopyBytes<sizeof(pair)>(&pair, target);
+  (void)du;
+#else
+  const hn::Repartition<std::uint16_t, DU> halves;
+  hn::StoreU(hn::BitCast(halves, pairs), halves, target);
+  (void)du;
+#endif
+}
+
 template <class DF, class VF = hn::VFromD<DF>, class VU = hn::VFromD<hn::RebindToUnsigned<DF>>>
 HWY_INLINE VU RoundToF16(DF df, VF value, VU nan_keep, VU nan_set) {
   const hn::RebindToUnsigned<DF> du;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 #include "merge/kernels/convert.h"
@@ -31,48 +32,39 @@ bool guess(const Task& task, std::span<const Elements> sample, Decisions& decisi
   return MagnitudeSelection(task, task_vectors(task)).guess(sample, decisions);
 }
 
-/// The kernel's lists for one tile, and how they join the task's.
-class TileDoubts {
- public:
-  TileDoubts(const Task& task, const std::vector<int>& terms) : task_(task), terms_(terms), places_(kTileOfDoubts + kDoubtSlack) {
-    values_.assign(terms.size() + 1, std::vector<float>(kTileOfDoubts + kDoubtSlack));
-  }
+float decoded(std::uint16_t code) { return std::bit_cast<float>(std::uint32_t{code} << 16); }
 
-  ElectionDoubts fresh() {
-    ElectionDoubts lists;
-    lists.places = places_.data();
-    for (std::size_t k = 0; k < terms_.size(); ++k) lists.terms[k] = values_[k].data();
-    lists.base = values_.back().data();
-    return lists;
+/// Lists the doubts of one tile, whose inputs begin at `pointers`. Padding from `valid` on is zero in all inputs: it may lie in a bracket,
+/// but no guess is above it.
+void list_doubts(const Election<float>& election, const ElectionDoubts& found, std::uint64_t first_element, std::size_t valid,
+                 std::span<const std::byte* const> pointers, Doubts& doubts) {
+  for (std::size_t k = 0; k < election.inputs.size(); ++k) doubts.counts[k] += found.above[k];
+  const std::size_t before = doubts.elements.size();
+  std::size_t num = before;
+  doubts.elements.resize(before + found.num);
+  for (std::size_t i = 0; i < found.num; ++i) {
+    doubts.elements[num] = first_element + found.places[i];
+    num += found.places[i] < valid ? 1 : 0;
   }
-
-  /// Padding from `valid` on is zero in all inputs: it may lie in a bracket, but no guess is above it.
-  void join(const ElectionDoubts& lists, std::uint64_t first_element, std::size_t valid, Doubts& doubts) const {
-    for (std::size_t k = 0; k < terms_.size(); ++k) doubts.counts[k] += lists.above[k];
-    std::size_t num = lists.num;
-    while (num != 0 && places_[num - 1] >= valid) --num;
-    for (std::size_t i = 0; i < num; ++i) doubts.elements.push_back(first_element + places_[i]);
-    const auto append = [&](int input, const std::vector<float>& values) {
-      std::vector<float>& list = doubts.inputs[static_cast<std::size_t>(input)];
-      list.insert(list.end(), values.begin(), values.begin() + static_cast<std::ptrdiff_t>(num));
-    };
-    for (std::size_t k = 0; k < terms_.size(); ++k) append(terms_[k], values_[k]);
-    append(task_.base_index, values_.back());
+  doubts.elements.resize(num);
+  for (std::size_t input = 0; input < pointers.size(); ++input) {
+    std::vector<float>& list = doubts.inputs[input];
+    list.resize(num);
+    const std::byte* tile = pointers[input];
+    for (std::size_t i = before; i < num; ++i) {
+      std::uint16_t code = 0;
+      std::memcpy(&code, tile + (doubts.elements[i] - first_element) * sizeof(code), sizeof(code));
+      list[i] = decoded(code);
+    }
   }
-
- private:
-  const Task& task_;
-  const std::vector<int>& terms_;
-  std::vector<std::uint32_t> places_;
-  std::vector<std::vector<float>> values_;  // terms, then the base
-};
+}
 
 void apply_guess(const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output, Doubts& doubts) {
   Election<float> election(task, decisions);
   const MagnitudeSelection selection(task, election.inputs);
   doubts.counts.resize(election.inputs.size());
   doubts.inputs.resize(task.inputs.size());
-  TileDoubts tile_doubts(task, election.inputs);
+  std::array<std::uint32_t, kTileOfDoubts + kDoubtSlack> places;
   for_runs_of_rules(task, elements, output, [&](const Elements& run, std::byte* target) {
     std::vector<KeepRule> above;
     std::vector<KeepRule> within;
@@ -88,16 +80,16 @@ void apply_guess(const Task& task, const Decisions& decisions, const Elements& e
         const std::size_t num = std::min<std::size_t>(kTileOfDoubts, part.num_elements - offset);
         election.point_to(task, pointers);
         election.kernel.first_low = static_cast<std::uint32_t>(part.first_element + offset);
-        ElectionDoubts lists = tile_doubts.fresh();
-        elect_between_bf16(election.kernel, within, num, reinterpret_cast<std::uint16_t*>(part_target) + offset, lists);
-        tile_doubts.join(lists, part.first_element + offset, valid - offset, doubts);
+        ElectionDoubts found{.places = places.data()};
+        elect_between_bf16(election.kernel, within, num, reinterpret_cast<std::uint16_t*>(part_target) + offset, found);
+        list_doubts(election, found, part.first_element + offset, valid - offset, pointers, doubts);
         for (const std::byte*& pointer : pointers) pointer += num * sizeof(std::uint16_t);
       }
     });
   });
 }
 
-bool settle(const Task& task, std::span<const Doubts> doubts, Decisions& decisions) {
+bool settle(const Task& task, std::span<Doubts> doubts, Decisions& decisions) {
   return MagnitudeSelection(task, task_vectors(task)).settle(doubts, decisions);
 }
 
@@ -115,13 +107,9 @@ void mend(const Task& task, const Decisions& decisions, const Doubts& doubts, st
   const auto base_index = static_cast<std::size_t>(task.base_index);
   for (std::size_t done = 0; done < count; done += kTileElements) {
     const std::size_t num = std::min(kTileElements, count - done);
-    const auto part = [&](const auto& list) { return std::span(list).subspan(first + done, num); };
-    const std::span<const float> base = part(doubts.inputs[base_index]);
-    std::copy(base.begin(), base.end(), tiles[base_index].begin());
-    for (std::size_t k = 0; k < election.inputs.size(); ++k) {
-      const auto input = static_cast<std::size_t>(election.inputs[k]);
-      selection.drop(decisions, k, part(doubts.elements), part(doubts.inputs[input]), base, tiles[input]);
-    }
+    std::copy_n(doubts.inputs[base_index].data() + first + done, num, tiles[base_index].begin());
+    for (std::size_t k = 0; k < election.inputs.size(); ++k)
+      selection.drop(decisions, k, doubts, first + done, num, tiles[static_cast<std::size_t>(election.inputs[k])].data());
     election.point_to(task, pointers);
     elect_signs(election.kernel, kTileElements, elected.data());
     encode(DType::kBF16, elected.data(), kTileElements, NanPolicy::kCanonical, encoded.data());
