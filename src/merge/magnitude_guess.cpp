@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -37,8 +38,9 @@ bool MagnitudeSelection::guess(std::span<const Elements> sample, Decisions& deci
     const auto input = static_cast<std::size_t>(inputs_[open[s]]);
     const std::uint32_t factor = input_factor(task_.tensor_key, inputs_[open[s]]);
     std::vector<std::uint32_t> magnitudes(chunk_elements);
-    std::vector<CompactKey> keys(sample.size() * chunk_elements);
-    CompactKey* key = keys.data();
+    const std::size_t num_keys = sample.size() * chunk_elements;
+    const auto keys = std::make_unique_for_overwrite<CompactKey[]>(num_keys);
+    CompactKey* key = keys.get();
     for (const Elements& chunk : sample) {
       magnitude_keys_bf16(reinterpret_cast<const std::uint16_t*>(chunk.inputs[input]),
                           reinterpret_cast<const std::uint16_t*>(chunk.inputs[static_cast<std::size_t>(task_.base_index)]), chunk_elements,
@@ -46,7 +48,8 @@ bool MagnitudeSelection::guess(std::span<const Elements> sample, Decisions& deci
       for (std::size_t i = 0; i < chunk_elements; ++i)
         *key++ = compact_key(magnitudes[i], hash_index(salt, factor, chunk.first_element + i));
     }
-    guess_bracket(std::span<const CompactKey>(keys), chunk_elements, task_.elements(), narrow(end_of_keys(task_)), searches[s]);
+    guess_bracket(std::span<const CompactKey>(keys.get(), num_keys), chunk_elements, task_.elements(), narrow(end_of_keys(task_)),
+                  searches[s]);
   });
   bool is_usable = true;
   std::uint64_t expected_doubts = 0;
@@ -85,12 +88,11 @@ bool MagnitudeSelection::settle(std::span<Doubts> parts, Decisions& decisions) c
     const float* base = part.inputs[static_cast<std::size_t>(task_.base_index)].data();
     std::vector<CompactKey>& keys = part.keys[open[s]];
     keys.resize(part.elements.size());
+    order_keys(values, base, part.elements.data(), keys.size(), salt, factor, keys.data());
     // Without a branch: half of the doubts are the other term's.
     KeyParts<CompactKey> inside(low, width - 1);
     std::uint64_t num_inside = 0;
     for (std::size_t k = 0; k < keys.size(); ++k) {
-      const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(values[k] - base[k]) & 0x7FFFFFFFu;
-      keys[k] = compact_key(magnitude, hash_index(salt, factor, part.elements[k]));
       const bool is_inside = keys[k] - low < width;
       num_inside += is_inside ? 1 : 0;
       inside.count_if(is_inside, keys[k], k);
@@ -129,13 +131,14 @@ bool MagnitudeSelection::settle(std::span<Doubts> parts, Decisions& decisions) c
 void MagnitudeSelection::drop(const Decisions& decisions, std::size_t search, const Doubts& doubts, std::size_t first, std::size_t count,
                               float* target) const {
   const float* values = doubts.inputs[static_cast<std::size_t>(inputs_[search])].data() + first;
-  const std::vector<CompactKey>& keys = doubts.keys[search];
-  if (keys.empty()) {  // nothing had to be searched: all stay
+  const Search found = load(decisions, search);
+  if (found.stage == Search::kAll) {
     std::copy_n(values, count, target);
     return;
   }
   const float* base = doubts.inputs[static_cast<std::size_t>(task_.base_index)].data() + first;
-  const CompactKey low = narrow(load(decisions, search).low);
+  const std::vector<CompactKey>& keys = doubts.keys[search];
+  const CompactKey low = narrow(found.low);
   for (std::size_t i = 0; i < count; ++i) {
     // Without a branch: whether a doubt stays is a coin's toss.
     const std::uint32_t mask = keys[first + i] >= low ? ~std::uint32_t{0} : 0;

@@ -57,7 +57,7 @@ struct Doubts {
   std::vector<std::uint64_t> counts;       ///< the method's own, added up
   std::vector<std::uint64_t> elements;     ///< indices, in any order
   std::vector<std::vector<float>> inputs;  ///< one list per input of the task, one value per element
-  /// The method's own, what settle() has found out about the elements and mend() goes by.
+  /// The method's own: what settle() has found out about the elements and mend() goes by. Until settle() it may be of another tensor.
   std::vector<std::vector<std::uint64_t>> keys;
 
   /// Empty, with the memory kept.
@@ -65,7 +65,6 @@ struct Doubts {
     counts.clear();
     elements.clear();
     for (std::vector<float>& list : inputs) list.clear();
-    for (std::vector<std::uint64_t>& list : keys) list.clear();
   }
 };
 

@@ -1,5 +1,7 @@
 #include "merge/kernels/select_keys.h"
 
+#include <bit>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "merge/kernels/select_keys.cpp"
 #include "hwy/foreach_target.h"  // must precede the -inl headers
@@ -29,6 +31,28 @@ void KeysDouble(const double* term, const double* base, std::size_t num, std::ui
 }
 void KeysBf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
   Keys<Bf16Source, float>(term, base, num, keys);
+}
+
+void OrderKeys(const float* term, const float* base, const std::uint64_t* elements, std::size_t num, std::uint32_t index_salt,
+               std::uint32_t input_factor, std::uint64_t* keys) {
+  const hn::ScalableTag<std::uint64_t> d;
+  const hn::Rebind<std::uint32_t, decltype(d)> du;
+  const hn::Rebind<float, decltype(d)> df;
+  const auto salt = hn::Set(du, index_salt);
+  const auto factor = hn::Set(du, input_factor);
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= num; i += lanes) {
+    const auto delta = hn::Sub(hn::LoadU(df, term + i), hn::LoadU(df, base + i));
+    const auto magnitude = hn::And(hn::BitCast(du, delta), hn::Set(du, 0x7FFFFFFFu));
+    const auto index = hn::TruncateTo(du, hn::LoadU(d, elements + i));
+    const auto hash = hn::Xor(hn::Mul(MixIndices(du, index, salt), factor), hn::Set(du, kHashFlip));
+    hn::StoreU(hn::Or(hn::ShiftLeft<32>(hn::PromoteTo(d, magnitude)), hn::PromoteTo(d, hash)), d, keys + i);
+  }
+  for (; i < num; ++i) {
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(term[i] - base[i]) & 0x7FFFFFFFu;
+    keys[i] = std::uint64_t{magnitude} << 32 | hash_index(index_salt, input_factor, elements[i]);
+  }
 }
 
 template <class Source, typename T, typename Key>
@@ -82,6 +106,7 @@ namespace moeweld::merge {
 HWY_EXPORT(KeysFloat);
 HWY_EXPORT(KeysDouble);
 HWY_EXPORT(KeysBf16);
+HWY_EXPORT(OrderKeys);
 HWY_EXPORT(SelectFloat);
 HWY_EXPORT(SelectDouble);
 HWY_EXPORT(SelectBf16);
@@ -94,6 +119,10 @@ void magnitude_keys(const double* term, const double* base, std::size_t num, std
 }
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys) {
   HWY_DYNAMIC_DISPATCH(KeysBf16)(term, base, num, keys);
+}
+void order_keys(const float* term, const float* base, const std::uint64_t* elements, std::size_t num, std::uint32_t index_salt,
+                std::uint32_t input_factor, std::uint64_t* keys) {
+  HWY_DYNAMIC_DISPATCH(OrderKeys)(term, base, elements, num, index_salt, input_factor, keys);
 }
 KeyCounts select_keys(const float* term, const float* base, std::size_t num, const KeyBracket<std::uint32_t>& bracket, std::uint32_t* keys,
                       std::uint32_t* places) {

@@ -34,6 +34,10 @@ void magnitude_keys(const float* term, const float* base, std::size_t num, std::
 void magnitude_keys(const double* term, const double* base, std::size_t num, std::uint64_t* keys);
 void magnitude_keys_bf16(const std::uint16_t* term, const std::uint16_t* base, std::size_t num, std::uint32_t* keys);
 
+/// keys[i] = bits of |x_i − b_i| << 32 | hash_index(index_salt, input_factor, elements[i]), NaN by its bits. Any `num`.
+void order_keys(const float* term, const float* base, const std::uint64_t* elements, std::size_t num, std::uint32_t index_salt,
+                std::uint32_t input_factor, std::uint64_t* keys);
+
 /// Keys of the elements inside the bracket and their places in the run, ascending. The arrays have room for num entries and kSelectSlack.
 KeyCounts select_keys(const float* term, const float* base, std::size_t num, const KeyBracket<std::uint32_t>& bracket, std::uint32_t* keys,
                       std::uint32_t* places);
