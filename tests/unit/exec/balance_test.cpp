@@ -49,10 +49,10 @@ const std::vector<BalanceCase> kCases = {
 
 class DynamicBalance : public testing::TestWithParam<BalanceCase> {
  protected:
-  plan::MergePlan make_plan() {
+  plan::MergePlan make_plan(int layers = 4) {
     const BalanceCase& method = GetParam();
     std::vector<testing_support::SyntheticTensor> tensors;
-    for (int layer = 0; layer < 4; ++layer) {
+    for (int layer = 0; layer < layers; ++layer) {
       const std::string prefix = std::to_string(layer);
       tensors.push_back({prefix + "up", {700, 1531}, DType::kBF16});
       tensors.push_back({prefix + "norm", {1531}, DType::kBF16});
@@ -89,7 +89,8 @@ class DynamicBalance : public testing::TestWithParam<BalanceCase> {
 };
 
 TEST_P(DynamicBalance, OthersTakeFromARankTenTimesSlowerAndTheBytesAreTheSame) {
-  const plan::MergePlan plan = make_plan();
+  // Measured tensors are seldom cut, so portions are larger than asked for; and a rank's last two stay with it.
+  const plan::MergePlan plan = make_plan(12);
   ExecuteOptions options;
   options.portion_bytes = kMiB;
   for (const int ranks : {2, 3}) {
