@@ -18,10 +18,12 @@ if(MOEWELD_SANITIZE)
   add_link_options(-fsanitize=${MOEWELD_SANITIZE})
 endif()
 
-# moeweld_module(NAME SOURCES a.cpp b.cpp LINK lower modules and libraries PRIVATE_LINK libraries)
+# moeweld_module(NAME SOURCES a.cpp b.cpp [ALONE c.cpp] LINK lower modules and libraries PRIVATE_LINK libraries)
+# ALONE are sources that no other may share a translation unit with where CMAKE_UNITY_BUILD is on.
 function(moeweld_module name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE_LINK" ${ARGN})
-  add_library(moeweld_${name} STATIC ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "" "" "SOURCES;ALONE;LINK;PRIVATE_LINK" ${ARGN})
+  add_library(moeweld_${name} STATIC ${ARG_SOURCES} ${ARG_ALONE})
+  set_source_files_properties(${ARG_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   add_library(moeweld::${name} ALIAS moeweld_${name})
   set_target_properties(moeweld_${name} PROPERTIES EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON)
   target_include_directories(moeweld_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>

@@ -247,14 +247,14 @@ fi
 
 if wanted tidy; then
   say "clang-tidy"
-  if need_ci; then
-    bash tests/tools/run_clang_tidy.sh "$build/ci" >"$build/tidy.log" 2>&1
+  if run_quietly "$build/tidy-configure.log" bash tests/tools/run_clang_tidy.sh configure "$build/tidy"; then
+    bash tests/tools/run_clang_tidy.sh check "$build/tidy" >"$build/tidy.log" 2>&1
     tidy=$?
     # Between its findings the log has a line or two for each file.
     [ "$tidy" -eq 0 ] || grep -E -A4 ': (error|warning): ' "$build/tidy.log" | head -100
     count "clang-tidy" "$tidy"
   else
-    count "build ci (tidy)" 1
+    count "configure tidy" 1
   fi
 fi
 

@@ -42,9 +42,6 @@ double dot(const double* a, const double* b, std::size_t count) {
 
 double norm(const std::vector<double>& values) { return std::sqrt(dot(values.data(), values.data(), values.size())); }
 
-/// 1 / x, and 0 where there is nothing to divide.
-double reciprocal(double value) { return value > 0 ? 1.0 / value : 0.0; }
-
 /// Inner products of a's rows with b's, divided by the root mean squares of their lengths.
 std::vector<double> similarity_of_rows(const std::vector<double>& a, const std::vector<double>& b, std::size_t num_rows) {
   const std::size_t width = a.size() / num_rows;

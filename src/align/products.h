@@ -13,4 +13,7 @@ constexpr std::size_t kDepth = 256;
 /// rows have equal products.
 void add_products(const float* a, std::size_t rows, const float* b, std::size_t columns, float* c, std::size_t stride, int threads);
 
+/// 1 / value, and 0 where there is nothing to divide by.
+inline double reciprocal(double value) { return value > 0 ? 1.0 / value : 0.0; }
+
 }  // namespace moeweld::align

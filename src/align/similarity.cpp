@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::uint64_t kSketchRows = 256;
 
-double reciprocal(double value) { return value > 0 ? 1.0 / value : 0.0; }
-
 std::vector<double> squares_of(std::uint32_t num_experts, ExpertSource& experts, int threads) {
   std::vector<double> result;
   for (std::uint32_t e = 0; e < num_experts; ++e) result.push_back(squared_norm(experts.load(e), threads));

@@ -5,18 +5,12 @@
 
 #include <cstdio>
 
+#include "app/progress.h"
 #include "moeweld/formats/json.h"
 
 namespace moeweld::app {
 
 using formats::Json;
-
-namespace {
-
-constexpr auto kLiveInterval = std::chrono::milliseconds(250);
-constexpr auto kLogInterval = std::chrono::seconds(10);
-
-}  // namespace
 
 LayerProgress::LayerProgress(bool json, bool quiet)
     : json_(json), quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1), last_(std::chrono::steady_clock::now()) {}

@@ -16,9 +16,6 @@ namespace moeweld::app {
 
 namespace {
 
-constexpr auto kLiveInterval = std::chrono::milliseconds(250);
-constexpr auto kLogInterval = std::chrono::seconds(10);
-
 double gigabytes_per_second(std::uint64_t bytes, double seconds) { return seconds > 0 ? static_cast<double>(bytes) / 1e9 / seconds : 0; }
 
 std::string duration_text(double seconds) {

@@ -11,6 +11,10 @@
 
 namespace moeweld::app {
 
+/// How often a line on a terminal is written again, and how often a batch log gets a new one at most.
+constexpr auto kLiveInterval = std::chrono::milliseconds(250);
+constexpr auto kLogInterval = std::chrono::seconds(10);
+
 /// What the progress of all ranks comes to after so many seconds.
 struct ProgressFigures {
   double fraction = 0;  ///< of the output's bytes that are written

@@ -12,8 +12,6 @@ namespace {
 
 using exec::TensorStatistics;
 
-constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-
 /// The end of a name says most of it, and short labels are made of that.
 constexpr std::size_t kLongestLabel = 20000;
 

@@ -2,6 +2,7 @@
 /// The figures that a report shows of each tensor, and tensors by role, layer and expert.
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -11,6 +12,9 @@
 #include "moeweld/hdf5/statistics_file.h"
 
 namespace moeweld::app {
+
+/// A figure that a tensor does not have.
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 struct Figure {
   const char* title;

@@ -18,7 +18,6 @@ namespace {
 
 using exec::TensorStatistics;
 
-constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 constexpr std::size_t kMostExtremes = 10;
 constexpr std::size_t kMostOutsideLayers = 60;
 

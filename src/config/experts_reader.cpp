@@ -47,8 +47,6 @@ constexpr ArchitectureName kArchitectures[] = {
     {"qwen2_moe", "qwen2_moe"}, {"qwen3_moe", "qwen3_moe"},   {"deepseek", "deepseek"},  {"granitemoeshared", "granitemoeshared"},
 };
 
-constexpr std::int64_t kMostExperts = 65'536;
-
 template <typename T>
 struct Choice {
   std::string_view name;

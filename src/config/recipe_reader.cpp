@@ -9,8 +9,7 @@ namespace moeweld::config {
 
 namespace {
 
-constexpr std::int64_t kMostExperts = 65'536;
-constexpr std::int64_t kMostLayers = 1'000'000;
+constexpr std::int64_t kMostRecipeLayers = 1'000'000;
 
 struct RecipeName {
   const char* name;
@@ -152,9 +151,9 @@ MoeLayers read_moe_layers(const YAML::Node& node, YamlReader& reader) {
     reader.read_map(node, "moe_layers", {"every", "first"}, [&](const std::string& key, const YAML::Node& value) {
       if (key == "every") {
         has_every = true;
-        if (const auto count = reader.integer(value, "every", 1, kMostLayers)) result.every = static_cast<std::uint32_t>(*count);
+        if (const auto count = reader.integer(value, "every", 1, kMostRecipeLayers)) result.every = static_cast<std::uint32_t>(*count);
       } else if (key == "first") {
-        if (const auto count = reader.integer(value, "first", 0, kMostLayers)) result.first = static_cast<std::uint32_t>(*count);
+        if (const auto count = reader.integer(value, "first", 0, kMostRecipeLayers)) result.first = static_cast<std::uint32_t>(*count);
       } else {
         return false;
       }
@@ -166,7 +165,7 @@ MoeLayers read_moe_layers(const YAML::Node& node, YamlReader& reader) {
   if (node.IsSequence() && node.size() != 0) {
     result.kind = MoeLayers::Kind::kList;
     for (const YAML::Node& element : node) {
-      if (const auto layer = reader.integer(element, "a layer of moe_layers", 0, kMostLayers))
+      if (const auto layer = reader.integer(element, "a layer of moe_layers", 0, kMostRecipeLayers))
         result.list.push_back(static_cast<std::uint32_t>(*layer));
     }
     return result;

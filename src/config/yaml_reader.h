@@ -3,6 +3,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <set>
@@ -15,6 +16,8 @@
 #include "moeweld/config/merge_config.h"
 
 namespace moeweld::config {
+
+constexpr std::int64_t kMostExperts = 65'536;
 
 class YamlReader {
  public:

@@ -3,11 +3,11 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "exec/clock.h"
 #include "exec/exchange.h"
 #include "exec/expert_weights.h"
 #include "exec/main_pass.h"
@@ -35,10 +35,6 @@ void serialize(Archive& archive, RankReport& value) {
 }
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// What a rank tells the others at the end.
 struct RankOutcome {

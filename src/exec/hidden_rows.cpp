@@ -13,7 +13,7 @@ namespace moeweld::exec {
 namespace {
 
 /// Shorter vectors are divided by this, as in mergekit-moe.
-constexpr double kSmallestNorm = 1e-8;
+constexpr double kSmallestDivisor = 1e-8;
 
 using Prompts = std::vector<std::vector<std::int64_t>>;
 
@@ -56,7 +56,7 @@ std::vector<double> state_of(const plan::Slot& slot, const infer::SequenceView& 
 void normalise(std::span<double> row) {
   double sum = 0;
   for (const double value : row) sum += value * value;
-  const double norm = std::max(std::sqrt(sum), kSmallestNorm);
+  const double norm = std::max(std::sqrt(sum), kSmallestDivisor);
   for (double& value : row) value /= norm;
 }
 

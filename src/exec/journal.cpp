@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
+
+#include "exec/clock.h"
 
 namespace moeweld::exec {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// Digests of a petabyte.
 constexpr std::uint64_t kLargestJournalBytes = std::uint64_t{64} << 30;
@@ -56,7 +55,7 @@ void Journal::append(const JournalRecord& record) {
   file_->sync();
   if (is_new) storage_.sync_directory(directory_);
   position_ += bytes.size();
-  seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+  seconds_ += seconds_since(start);
 }
 
 double Journal::seconds() const {

@@ -1,7 +1,6 @@
 #include "exec/main_pass.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "exec/block_scaled_bands.h"
+#include "exec/clock.h"
 #include "exec/generated_rows.h"
 #include "exec/measurement.h"
 #include "exec/unit_stream.h"
@@ -19,10 +19,6 @@
 namespace moeweld::exec {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 class MainPass {
  public:

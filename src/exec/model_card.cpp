@@ -13,7 +13,7 @@ namespace moeweld::exec {
 namespace {
 
 /// A YAML scalar in double quotes, so that no name from a config can end it.
-std::string quoted(std::string_view text) {
+std::string quoted_text(std::string_view text) {
   std::string result = "\"";
   for (const char character : printable(text, 1000)) {
     if (character == '"' || character == '\\') result += '\\';
@@ -67,7 +67,7 @@ std::string model_card(const plan::MergePlan& plan, const std::string& output, c
   std::string card = "---\n";
   if (!plan.base_models.empty()) {
     card += "base_model:\n";
-    for (const std::string& model : plan.base_models) card += "- " + quoted(model) + "\n";
+    for (const std::string& model : plan.base_models) card += "- " + quoted_text(model) + "\n";
   }
   card += "library_name: transformers\ntags:\n- moeweld\n- merge\n---\n";
   card += "# " + (output.empty() ? "" : printable(output) + ": ") + printable(plan.title) + "\n\n";

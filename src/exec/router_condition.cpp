@@ -16,7 +16,7 @@ namespace {
 
 constexpr double kLargestCondition = 5.0;
 constexpr double kSmallestRatio = 1e-14;         ///< of eigenvalues: what float64 leaves of a dependent row
-constexpr std::uint64_t kColumnsAtOnce = 512;    ///< of random rows, which are made block by block
+constexpr std::uint64_t kRandomColumns = 512;    ///< of random rows, which are made block by block
 constexpr std::uint64_t kMostRandomRows = 4096;  ///< a Gram matrix of more takes too much memory
 
 /// Symmetric, with only the diagonal and what is beside it.
@@ -119,8 +119,8 @@ double condition_of_random_rows(std::uint64_t seed, const plan::Operation& opera
   if (num_rows > width) return std::numeric_limits<double>::infinity();
   std::vector<double> gram(num_rows * num_rows);
   std::vector<double> block;
-  for (std::uint64_t column = 0; column < width; column += kColumnsAtOnce) {
-    const std::uint64_t columns = std::min(kColumnsAtOnce, width - column);
+  for (std::uint64_t column = 0; column < width; column += kRandomColumns) {
+    const std::uint64_t columns = std::min(kRandomColumns, width - column);
     block.resize(num_rows * columns);
     for (std::uint64_t row = 0; row < num_rows; ++row)
       fill_random(seed, operation, row * width + column, std::span(block).subspan(row * columns, columns));

@@ -9,14 +9,15 @@
 #include <mutex>
 #include <thread>
 
+#include "exec/clock.h"
 #include "moeweld/base/trace.h"
 
 namespace moeweld::exec {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Answer = WorkBoard::Answer;
+
 /// Asks if that has not been done yet; the answer if it is here, or with `wait` when it is.
 using Asking = std::function<std::optional<Answer>(bool wait)>;
 
@@ -103,7 +104,7 @@ class Counter {
     if (is_wanted) state_ = State::kAsked;
     if (answer) {
       answer_ = answer;
-      longest_seconds_ = std::max(longest_seconds_, std::chrono::duration<double>(Clock::now() - asked_).count());
+      longest_seconds_ = std::max(longest_seconds_, seconds_since(asked_));
       state_ = State::kIdle;
       for_worker_.notify_one();
     }

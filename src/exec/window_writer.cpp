@@ -250,7 +250,7 @@ void WindowWriter::sync(Unsynced& unsynced) {
   if (keep_.finished) keep_.finished(std::exchange(unsynced.runs, {}));
   unsynced.runs.clear();
   const std::lock_guard lock(mutex_);
-  if (!stop_) journal_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+  if (!stop_) journal_seconds_ += seconds_since(start);
 }
 
 void WindowWriter::close_surplus(Unsynced& unsynced) {

@@ -1,7 +1,6 @@
 #pragma once
 /// Assembles a rank's share of the output in aligned windows; threads of their own digest and write them.
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "exec/buffers.h"
+#include "exec/clock.h"
 #include "moeweld/base/digest.h"
 #include "moeweld/exec/output_writer.h"
 #include "moeweld/plan/merge_plan.h"
@@ -91,7 +91,6 @@ class WindowWriter {
     std::uint64_t begin = 0;  // in the file
     std::uint64_t size = 0;
   };
-  using Clock = std::chrono::steady_clock;
   /// What one thread has written and not synced yet.
   struct Unsynced {
     std::map<std::uint32_t, std::vector<std::unique_ptr<OutputFile>>> files;  // open, synced or not, each with its copies

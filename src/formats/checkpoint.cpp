@@ -245,6 +245,8 @@ const CheckpointTensor* Checkpoint::find(std::string_view name) const {
   return found == by_name.end() ? nullptr : &tensors[found->second];
 }
 
+bool Checkpoint::has_file(const std::string& name) const { return std::binary_search(other_files.begin(), other_files.end(), name); }
+
 std::string Checkpoint::architecture() const {
   const auto found = config.find("architectures");
   if (found == config.end() || !found->is_array() || found->empty() || !found->front().is_string()) return "";

@@ -13,7 +13,7 @@
 namespace moeweld::formats {
 namespace {
 
-constexpr std::size_t kMaxProblems = 20;
+constexpr std::size_t kMaxHeaderProblems = 20;
 
 std::string number(std::uint64_t value) { return std::to_string(value); }
 
@@ -43,7 +43,7 @@ class HeaderParser {
  private:
   void add_problem(const std::string& tensor, std::string message, ErrorCode code = ErrorCode::kInvalidInput) {
     ++num_problems_;
-    if (num_problems_ <= kMaxProblems) problems_.add(Problem{code, std::move(message), path_, 0, tensor});
+    if (num_problems_ <= kMaxHeaderProblems) problems_.add(Problem{code, std::move(message), path_, 0, tensor});
   }
 
   /// A file that was cut is one problem, however many tensors lie behind the cut.
@@ -56,9 +56,9 @@ class HeaderParser {
   }
 
   void throw_if_any() {
-    if (num_problems_ > kMaxProblems) {
+    if (num_problems_ > kMaxHeaderProblems) {
       problems_.add(Problem{ErrorCode::kInvalidInput,
-                            "the header has " + number(num_problems_ - kMaxProblems) + " more problems of this kind", path_, 0, ""});
+                            "the header has " + number(num_problems_ - kMaxHeaderProblems) + " more problems of this kind", path_, 0, ""});
     }
     problems_.throw_if_any();
   }

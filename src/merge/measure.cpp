@@ -118,11 +118,11 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
 
 namespace {
 
-/// Calls work(slice, output, worker) for slices of the elements, on all threads.
+/// Calls work(slice, output, worker) for slices of the elements, on so many threads.
 template <class Work>
-void for_slices(const Task& task, const Elements& elements, std::byte* output, Work&& work) {
+void for_slices(int num_threads, const Task& task, const Elements& elements, std::byte* output, Work&& work) {
   const std::size_t element_size = size_bytes(task.output_dtype);
-  for_each_task((elements.num_elements + kApplyElements - 1) / kApplyElements, [&](std::size_t slice, std::size_t worker) {
+  for_each_index(num_threads, (elements.num_elements + kApplyElements - 1) / kApplyElements, [&](std::size_t slice, std::size_t worker) {
     const trace::Span span(trace::Kind::kCombine, "apply");
     const std::uint64_t offset = slice * kApplyElements;
     const std::vector<const std::byte*> inputs = inputs_at(task, elements, offset);
@@ -136,13 +136,13 @@ void for_slices(const Task& task, const Elements& elements, std::byte* output, W
 }  // namespace
 
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output) {
-  for_slices(task, elements, output,
+  for_slices(omp_get_max_threads(), task, elements, output,
              [&](const Elements& slice, std::byte* target, std::size_t) { method.apply(task, decisions, slice, target); });
 }
 
 void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
                  std::span<Doubts> doubts) {
-  for_slices(task, elements, output, [&](const Elements& slice, std::byte* target, std::size_t worker) {
+  for_slices(static_cast<int>(doubts.size()), task, elements, output, [&](const Elements& slice, std::byte* target, std::size_t worker) {
     method.speculation->apply(task, guess, slice, target, doubts[worker]);
   });
 }

@@ -8,13 +8,6 @@
 namespace moeweld::model {
 namespace {
 
-Json value_or(const Json& config, std::string_view key, const Json& fallback) {
-  const Json* value = field(config, key);
-  return value != nullptr ? *value : fallback;
-}
-
-bool is_true(const Json& config, std::string_view key) { return value_or(config, key, false) == Json(true); }
-
 std::string printed(const Json& value) {
   if (value.is_null()) return "none";
   if (value.is_number()) return plain_number(value.get<double>()).dump();

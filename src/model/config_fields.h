@@ -17,6 +17,10 @@ const Json* field(const Json& object, std::string_view key);
 /// Empty unless it is a text.
 std::string text_field(const Json& object, std::string_view key);
 std::optional<double> number_field(const Json& object, std::string_view key);
+/// False unless it is the boolean true.
+bool is_true(const Json& object, std::string_view key);
+/// `fallback` where field() finds nothing.
+Json value_or(const Json& object, std::string_view key, Json fallback);
 
 /// The object that describes the language model: text_config where there is one.
 const Json& text_config(const Json& config);

@@ -64,17 +64,6 @@ double positive_number(const Json& config, std::string_view key, double fallback
   return value->get<double>();
 }
 
-bool is_true(const Json& config, std::string_view key) {
-  const Json* value = field(config, key);
-  return value != nullptr && value->is_boolean() && value->get<bool>();
-}
-
-Json value_or(const Json& config, std::string_view key, Json fallback) {
-  const Json* value = field(config, key);
-  if (value != nullptr) return *value;
-  return fallback;
-}
-
 /// Like value_or, but an explicit null stays null.
 Json stated_or(const Json& config, const std::string& key, Json fallback) {
   if (config.contains(key)) return config.at(key);

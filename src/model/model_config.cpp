@@ -51,6 +51,17 @@ std::optional<double> number_field(const Json& object, std::string_view key) {
   return value != nullptr && value->is_number() ? std::optional<double>(value->get<double>()) : std::nullopt;
 }
 
+bool is_true(const Json& object, std::string_view key) {
+  const Json* value = field(object, key);
+  return value != nullptr && value->is_boolean() && value->get<bool>();
+}
+
+Json value_or(const Json& object, std::string_view key, Json fallback) {
+  const Json* value = field(object, key);
+  if (value != nullptr) return *value;
+  return fallback;
+}
+
 const Json& text_config(const Json& config) {
   const Json* nested = field(config, "text_config");
   return nested != nullptr && nested->is_object() ? *nested : config;

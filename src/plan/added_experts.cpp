@@ -9,9 +9,9 @@ namespace moeweld::plan {
 
 namespace {
 
-class Checker {
+class AdditionChecker {
  public:
-  Checker(const config::ConfigFile& file, const InputModels& inputs, ProblemList& problems)
+  AdditionChecker(const config::ConfigFile& file, const InputModels& inputs, ProblemList& problems)
       : file_(file), inputs_(inputs), problems_(problems) {}
 
   void check(const ExpertSource& expert, std::size_t number) {
@@ -114,7 +114,7 @@ class Checker {
 
 void check_added_experts(const config::ConfigFile& file, const config::MoeConfig& config, const InputModels& inputs,
                          std::span<const ExpertSource> experts, const PlanOptions& options, ProblemList& problems, MergePlan& plan) {
-  Checker checker(file, inputs, problems);
+  AdditionChecker checker(file, inputs, problems);
   for (std::size_t i = 0; i < experts.size(); ++i) checker.check(experts[i], i);
   const InputModel& base = inputs[0];
   const bool from_prompts = config::needs_prompts(config.gate_mode);

@@ -66,15 +66,11 @@ AuxiliaryFile* find_file(std::vector<AuxiliaryFile>& files, const std::string& n
   return nullptr;
 }
 
-bool has_file(const formats::Checkpoint& checkpoint, const std::string& name) {
-  return std::binary_search(checkpoint.other_files.begin(), checkpoint.other_files.end(), name);
-}
-
 /// The template of one model: its own file, or the entry in tokenizer_config.json (of several, the one named default).
 std::optional<std::string> template_of(Storage& storage, const formats::Checkpoint& checkpoint) {
-  if (has_file(checkpoint, "chat_template.jinja"))
+  if (checkpoint.has_file("chat_template.jinja"))
     return storage.read_text(checkpoint.directory + "/chat_template.jinja", kLargestTextBytes);
-  if (!has_file(checkpoint, "tokenizer_config.json")) return std::nullopt;
+  if (!checkpoint.has_file("tokenizer_config.json")) return std::nullopt;
   const std::string path = checkpoint.directory + "/tokenizer_config.json";
   const Json config = formats::parse_json(storage.read_text(path, kLargestTextBytes), path);
   if (!config.is_object() || !config.contains("chat_template")) return std::nullopt;

@@ -23,7 +23,7 @@ std::vector<int> source_layers(const Module& module, int num_donor_layers) {
   return result;
 }
 
-int num_layers_of(const InputModel& donor) {
+int most_layers_of(const InputModel& donor) {
   int result = 0;
   for (const auto& [prefix, count] : donor.catalog.num_layers) result = std::max(result, count);
   return result;
@@ -56,7 +56,7 @@ formats::Json output_config(const InputModel& donor, const std::vector<Module>& 
   if (donor.reference.override_architecture) config["architectures"] = {*donor.reference.override_architecture};
   for (const Module& module : modules) {
     if (module.slices.empty() || module.slices.front().whole_model) continue;
-    const std::vector<int> layers = source_layers(module, num_layers_of(donor));
+    const std::vector<int> layers = source_layers(module, most_layers_of(donor));
     if (module.name == "default" || modules.size() == 1) {
       model::select_layers(config, layers, notes);
     } else if (const std::string key = module.name + "_layers"; config.contains(key)) {

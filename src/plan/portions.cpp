@@ -15,7 +15,7 @@ constexpr std::uint64_t kPortionsPerRank = 32;
 constexpr std::uint64_t kSmallestPortionBytes = 16 * kCutAlignmentBytes;
 constexpr std::uint64_t kLargestPortionBytes = 256 * kCutAlignmentBytes;
 /// A border may move this far, in portions, to one where less is measured twice.
-constexpr double kBorderTolerance = 0.5;
+constexpr double kPortionTolerance = 0.5;
 /// And is left out if what is measured twice is more than this part of the portion's cost.
 constexpr double kMostSharing = 0.5;
 
@@ -54,8 +54,8 @@ Portions make_portions(const MergePlan& plan, const Schedule& schedule, std::uin
       const double end_cost = cost_before(stretches, end);
       double begin_cost = cost_before(stretches, begin);
       double ideal = begin_cost + step;
-      while (step > 0 && ideal + step * kBorderTolerance < end_cost) {
-        const Cut cut = choose_cut(plan, stretches, ideal, step * kBorderTolerance);
+      while (step > 0 && ideal + step * kPortionTolerance < end_cost) {
+        const Cut cut = choose_cut(plan, stretches, ideal, step * kPortionTolerance);
         const double cut_cost = cost_before(stretches, cut.border);
         ideal += step;
         if (cut.border <= begin || cut.border >= end) continue;

@@ -13,10 +13,6 @@ using formats::Json;
 
 constexpr std::uint64_t kLargestTokenizerBytes = 512 << 20;
 
-bool has_file(const formats::Checkpoint& checkpoint, const std::string& name) {
-  return std::binary_search(checkpoint.other_files.begin(), checkpoint.other_files.end(), name);
-}
-
 std::map<std::string, std::int64_t> read_vocabulary(Storage& storage, const formats::Checkpoint& checkpoint) {
   const std::string path = checkpoint.directory + "/tokenizer.json";
   const Json json = formats::parse_json(storage.read_text(path, kLargestTokenizerBytes), path, {.max_bytes = kLargestTokenizerBytes});
@@ -64,10 +60,10 @@ std::optional<std::string> compare(const std::map<std::string, std::int64_t>& a,
 
 std::optional<std::string> vocabulary_difference(Storage& storage, const formats::Checkpoint& a, const formats::Checkpoint& b) {
   if (a.directory == b.directory) return std::nullopt;
-  if (has_file(a, "tokenizer.json") && has_file(b, "tokenizer.json"))
+  if (a.has_file("tokenizer.json") && b.has_file("tokenizer.json"))
     return compare(read_vocabulary(storage, a), read_vocabulary(storage, b));
   for (const char* name : {"tokenizer.model", "vocab.json", "vocab.txt"}) {
-    if (!has_file(a, name) || !has_file(b, name)) continue;
+    if (!a.has_file(name) || !b.has_file(name)) continue;
     if (storage.read_text(a.directory + "/" + name, kLargestTokenizerBytes) ==
         storage.read_text(b.directory + "/" + name, kLargestTokenizerBytes))
       return std::nullopt;

@@ -149,7 +149,7 @@ class Replace : public Normalizer {
   std::string content_;
 };
 
-class ByteLevel : public Normalizer {
+class ByteLevelNormalizer : public Normalizer {
  public:
   void apply(NormalizedText& text) const override {
     if (text.start_bytes > 0) text.start_bytes = to_byte_level(std::string_view(text.text).substr(0, text.start_bytes)).size();
@@ -157,9 +157,9 @@ class ByteLevel : public Normalizer {
   }
 };
 
-class Sequence : public Normalizer {
+class NormalizerSequence : public Normalizer {
  public:
-  explicit Sequence(const Fields& list) {
+  explicit NormalizerSequence(const Fields& list) {
     for (std::size_t i = 0; i < list.num_elements(); ++i) steps_.push_back(make_normalizer(list.element(i)));
   }
   void apply(NormalizedText& text) const override {
@@ -187,8 +187,8 @@ std::unique_ptr<const Normalizer> make_normalizer(const Fields& fields) {
   }
   if (type == "Prepend") return std::make_unique<Prepend>(fields.text("prepend"));
   if (type == "Replace") return std::make_unique<Replace>(parse_pattern(fields.at("pattern")), fields.text("content"));
-  if (type == "ByteLevel") return std::make_unique<ByteLevel>();
-  if (type == "Sequence") return std::make_unique<Sequence>(fields.at("normalizers"));
+  if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();
+  if (type == "Sequence") return std::make_unique<NormalizerSequence>(fields.at("normalizers"));
   fields.refuse_component("normalizer", type,
                           "NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Nmt, Prepend, Replace, ByteLevel and Sequence");
 }

@@ -47,7 +47,7 @@ bool is_added(char32_t code, std::string_view categories) {
 
 utf8proc_category_t category(char32_t code) { return utf8proc_category(static_cast<utf8proc_int32_t>(code)); }
 
-struct Freed {
+struct FreedText {
   void operator()(utf8proc_uint8_t* text) const { std::free(text); }
 };
 
@@ -161,7 +161,7 @@ void append_normalized(std::string& result, std::string_view text, NormalForm fo
   const utf8proc_ssize_t size_bytes =
       utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
                    static_cast<utf8proc_option_t>(options));
-  const std::unique_ptr<utf8proc_uint8_t, Freed> owner(mapped);
+  const std::unique_ptr<utf8proc_uint8_t, FreedText> owner(mapped);
   if (size_bytes < 0) throw Error(ErrorCode::kInvalidInput, std::string("the text cannot be normalized: ") + utf8proc_errmsg(size_bytes));
   result.append(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(size_bytes));
 }

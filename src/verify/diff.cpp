@@ -45,7 +45,7 @@ void serialize(Archive& archive, DiffReport& value) {
 
 namespace {
 
-constexpr auto kProgressInterval = std::chrono::milliseconds(100);
+constexpr auto kComparisonInterval = std::chrono::milliseconds(100);
 /// What one thread compares at a time and ranks exchange figures of: a whole number of kCompareElements.
 constexpr std::uint64_t kSegmentElements = 16 * kCompareElements;
 
@@ -99,7 +99,7 @@ class ComparePool {
     try {
       for (int i = 0; i < num_workers; ++i) workers.emplace_back([this] { work(); });
       std::unique_lock lock(mutex_);
-      while (!finished_.wait_for(lock, kProgressInterval, [this] { return running_ == 0; })) {
+      while (!finished_.wait_for(lock, kComparisonInterval, [this] { return running_ == 0; })) {
         lock.unlock();
         if (progress) progress(read_bytes_);
         lock.lock();

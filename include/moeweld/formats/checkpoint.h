@@ -38,6 +38,8 @@ struct Checkpoint {
   std::vector<std::string> notes;         ///< what is odd but harmless: files that the index does not name, …
 
   const CheckpointTensor* find(std::string_view name) const;
+  /// Whether `name` is one of other_files.
+  bool has_file(const std::string& name) const;
   /// architectures[0] of config.json, empty if there is none.
   std::string architecture() const;
   std::uint64_t total_bytes() const;

@@ -37,7 +37,7 @@ Decisions measure_all(const MethodRow& method, const Task& task, const Elements&
 /// apply() on omp_get_max_threads() threads over slices of the elements. `output` receives elements.num_elements elements.
 void apply_elements(const MethodRow& method, const Task& task, const Decisions& decisions, const Elements& elements, std::byte* output);
 
-/// Speculation::apply() on several threads; doubts[t] are those of thread t, at least omp_get_max_threads() of them.
+/// Speculation::apply() on as many threads as there are `doubts`, at least one; doubts[t] are those of thread t.
 void apply_guess(const MethodRow& method, const Task& task, const Decisions& guess, const Elements& elements, std::byte* output,
                  std::span<Doubts> doubts);
 

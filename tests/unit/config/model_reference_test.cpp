@@ -7,7 +7,7 @@
 namespace moeweld::config {
 namespace {
 
-void expect_refused(std::string_view text, std::initializer_list<std::string> parts) {
+void expect_reference_refused(std::string_view text, std::initializer_list<std::string> parts) {
   SCOPED_TRACE(text);
   expect_error([&] { parse_model_reference(text); }, ErrorCode::kInvalidConfig, parts);
 }
@@ -31,16 +31,16 @@ TEST(ModelReference, IsWrittenAsItIsRead) {
 }
 
 TEST(ModelReference, RefusesAnEmptyPath) {
-  expect_refused("", {"names no model"});
-  expect_refused("@main", {"'@main'", "names no model"});
-  expect_refused("a+", {"'a+'", "names no model"});
+  expect_reference_refused("", {"names no model"});
+  expect_reference_refused("@main", {"'@main'", "names no model"});
+  expect_reference_refused("a+", {"'a+'", "names no model"});
 }
 
-TEST(ModelReference, RefusesSeveralRevisions) { expect_refused("a@b@c", {"'a@b@c'", "more than one '@'"}); }
+TEST(ModelReference, RefusesSeveralRevisions) { expect_reference_refused("a@b@c", {"'a@b@c'", "more than one '@'"}); }
 
-TEST(ModelReference, RefusesAnEmptyRevision) { expect_refused("a@", {"'a@'", "no revision after '@'"}); }
+TEST(ModelReference, RefusesAnEmptyRevision) { expect_reference_refused("a@", {"'a@'", "no revision after '@'"}); }
 
-TEST(ModelReference, RefusesSeveralAdapters) { expect_refused("a+b+c", {"'a+b+c'", "more than one '+'"}); }
+TEST(ModelReference, RefusesSeveralAdapters) { expect_reference_refused("a+b+c", {"'a+b+c'", "more than one '+'"}); }
 
 }  // namespace
 }  // namespace moeweld::config

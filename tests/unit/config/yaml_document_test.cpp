@@ -7,8 +7,8 @@
 namespace moeweld::config {
 namespace {
 
-void expect_refused(const std::string& text, int line, std::initializer_list<std::string> parts,
-                    ErrorCode code = ErrorCode::kInvalidConfig) {
+void expect_reference_refused(const std::string& text, int line, std::initializer_list<std::string> parts,
+                              ErrorCode code = ErrorCode::kInvalidConfig) {
   SCOPED_TRACE(text.substr(0, 200));
   try {
     load_yaml_document(text, "merge.yaml");
@@ -42,51 +42,57 @@ TEST(YamlDocument, ReadsWindowsLineEndsAndAByteOrderMark) {
             "two");
 }
 
-TEST(YamlDocument, RefusesAFileOver10Megabytes) { expect_refused("a: " + std::string(10'000'000, 'x'), 0, {"10000003 bytes", "10000000"}); }
+TEST(YamlDocument, RefusesAFileOver10Megabytes) {
+  expect_reference_refused("a: " + std::string(10'000'000, 'x'), 0, {"10000003 bytes", "10000000"});
+}
 
-TEST(YamlDocument, RefusesBytesThatAreNotUtf8) { expect_refused("a: \xFF\n", 0, {"not UTF-8"}); }
+TEST(YamlDocument, RefusesBytesThatAreNotUtf8) { expect_reference_refused("a: \xFF\n", 0, {"not UTF-8"}); }
 
-TEST(YamlDocument, RefusesANulByte) { expect_refused(std::string("a: \0b\n", 7), 0, {"NUL"}); }
+TEST(YamlDocument, RefusesANulByte) { expect_reference_refused(std::string("a: \0b\n", 7), 0, {"NUL"}); }
 
 TEST(YamlDocument, RefusesATextWithoutAConfiguration) {
-  for (const char* text : {"", "\n\n", "# only this\n", "---\n---\n"}) expect_refused(text, 0, {"holds no configuration"});
+  for (const char* text : {"", "\n\n", "# only this\n", "---\n---\n"}) expect_reference_refused(text, 0, {"holds no configuration"});
 }
 
 TEST(YamlDocument, RefusesASecondDocumentByName) {
-  expect_refused("a: 1\n---\nb: 2\n", 3, {"second document", "later version"}, ErrorCode::kUnsupported);
+  expect_reference_refused("a: 1\n---\nb: 2\n", 3, {"second document", "later version"}, ErrorCode::kUnsupported);
 }
 
-TEST(YamlDocument, RefusesATokenThatNoDocumentCanBeginWith) { expect_refused("!tag,", 1, {"not valid YAML"}); }
+TEST(YamlDocument, RefusesATokenThatNoDocumentCanBeginWith) { expect_reference_refused("!tag,", 1, {"not valid YAML"}); }
 
-TEST(YamlDocument, RefusesMoreThanAThousandDocuments) { expect_refused(repeated("---\n", 1001), 1001, {"more than 1000 documents"}); }
+TEST(YamlDocument, RefusesMoreThanAThousandDocuments) {
+  expect_reference_refused(repeated("---\n", 1001), 1001, {"more than 1000 documents"});
+}
 
-TEST(YamlDocument, RefusesASyntaxErrorWithItsLineAndColumn) { expect_refused("a: 1\nb: [1, 2\nc: }\n", 3, {"not valid YAML", "column"}); }
+TEST(YamlDocument, RefusesASyntaxErrorWithItsLineAndColumn) {
+  expect_reference_refused("a: 1\nb: [1, 2\nc: }\n", 3, {"not valid YAML", "column"});
+}
 
-TEST(YamlDocument, RefusesAnUnknownAlias) { expect_refused("a: 1\nb: *nowhere\n", 2, {"not valid YAML", "column 4"}); }
+TEST(YamlDocument, RefusesAnUnknownAlias) { expect_reference_refused("a: 1\nb: *nowhere\n", 2, {"not valid YAML", "column 4"}); }
 
 TEST(YamlDocument, RefusesAKeyGivenTwice) {
-  expect_refused("a: 1\nb: 2\na: 3\n", 3, {"key 'a' is here twice"});
-  expect_refused("a:\n  - {weight: 1,\n     weight: 2}\n", 3, {"key 'weight' is here twice"});
+  expect_reference_refused("a: 1\nb: 2\na: 3\n", 3, {"key 'a' is here twice"});
+  expect_reference_refused("a:\n  - {weight: 1,\n     weight: 2}\n", 3, {"key 'weight' is here twice"});
 }
 
-TEST(YamlDocument, RefusesAKeyThatIsNotText) { expect_refused("a: 1\n[b, c]: 2\n", 2, {"key is not plain text"}); }
+TEST(YamlDocument, RefusesAKeyThatIsNotText) { expect_reference_refused("a: 1\n[b, c]: 2\n", 2, {"key is not plain text"}); }
 
 TEST(YamlDocument, TakesNestingOf32LevelsAndRefusesMore) {
   EXPECT_TRUE(load_yaml_document("a: " + repeated("[", 31) + repeated("]", 31), "merge.yaml").IsMap());
-  expect_refused("a: 1\nb: " + repeated("[", 33) + repeated("]", 33), 2, {"deeper than 32"});
+  expect_reference_refused("a: 1\nb: " + repeated("[", 33) + repeated("]", 33), 2, {"deeper than 32"});
 }
 
 TEST(YamlDocument, RefusesNestingThatWouldExhaustTheStack) {
-  expect_refused("a: 1\nb: " + repeated("[", 1'000'000), 2, {"deeper than 32"});
-  expect_refused("a: 1\nb: " + repeated("{", 1'000'000), 2, {"deeper than 32"});
-  expect_refused("a: 1\n" + repeated("- ", 100'000) + "x", 2, {"deeper than 32"});
-  expect_refused("a: 1\n" + repeated("? ", 100'000) + "x", 2, {"deeper than 32"});
+  expect_reference_refused("a: 1\nb: " + repeated("[", 1'000'000), 2, {"deeper than 32"});
+  expect_reference_refused("a: 1\nb: " + repeated("{", 1'000'000), 2, {"deeper than 32"});
+  expect_reference_refused("a: 1\n" + repeated("- ", 100'000) + "x", 2, {"deeper than 32"});
+  expect_reference_refused("a: 1\n" + repeated("? ", 100'000) + "x", 2, {"deeper than 32"});
 }
 
 TEST(YamlDocument, RefusesNestingByIndentation) {
   std::string text;
   for (int i = 0; i < 2000; ++i) text += std::string(static_cast<std::size_t>(i), ' ') + "a:\n";
-  expect_refused(text, 129, {"indented deeper"});
+  expect_reference_refused(text, 129, {"indented deeper"});
 }
 
 TEST(YamlDocument, BracketsHiddenBehindAQuoteInPlainTextDoNotExhaustTheStack) {
@@ -95,7 +101,7 @@ TEST(YamlDocument, BracketsHiddenBehindAQuoteInPlainTextDoNotExhaustTheStack) {
   EXPECT_THROW(load_yaml_document(text, "merge.yaml"), Error);
 }
 
-TEST(YamlDocument, RefusesAnAnchorThatHoldsItself) { expect_refused("a: &a [1, *a]\n", 1, {"deeper than 32"}); }
+TEST(YamlDocument, RefusesAnAnchorThatHoldsItself) { expect_reference_refused("a: &a [1, *a]\n", 1, {"deeper than 32"}); }
 
 TEST(YamlDocument, RefusesAliasesThatMultiply) {
   std::string text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n";
@@ -103,7 +109,7 @@ TEST(YamlDocument, RefusesAliasesThatMultiply) {
     const std::string below = "*a" + std::to_string(i - 1);
     text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [" + below + repeated(", " + below, 9) + "]\n";
   }
-  expect_refused(text, 0, {"expands to more than 100000 values"});
+  expect_reference_refused(text, 0, {"expands to more than 100000 values"});
 }
 
 TEST(YamlDocument, BracketsAndRulesInTextsAreNotNesting) {

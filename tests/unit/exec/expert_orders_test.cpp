@@ -27,9 +27,9 @@ constexpr std::uint32_t kExperts = 4;
 
 /// Mixtrals of two layers in F32, of which the second is the first one's fine-tune, and the third that fine-tune with experts and neurons
 /// in another order.
-class ExpertOrders : public ::testing::Test {
+class RunWithExpertOrders : public ::testing::Test {
  protected:
-  ExpertOrders() {
+  RunWithExpertOrders() {
     std::mt19937 random(5);
     std::normal_distribution<float> normal;
     for (const auto& tensor : plan::tensors_of(kModel)) {
@@ -108,7 +108,7 @@ class ExpertOrders : public ::testing::Test {
   int num_outputs_ = 0;
 };
 
-TEST_F(ExpertOrders, AShuffledModelMergesAsIfItHadNotBeenOnAnyRanksThreadsAndMemory) {
+TEST_F(RunWithExpertOrders, AShuffledModelMergesAsIfItHadNotBeenOnAnyRanksThreadsAndMemory) {
   for (const char* method : {"linear", "slerp"}) {
     const std::string more = std::string(method) == "slerp" ? "parameters: {t: 0.3}\n" : "";
     const std::string expected = merged(plan_of(method, "b", more), 1);
@@ -123,7 +123,7 @@ TEST_F(ExpertOrders, AShuffledModelMergesAsIfItHadNotBeenOnAnyRanksThreadsAndMem
   }
 }
 
-TEST_F(ExpertOrders, AreInTheManifestWithWhatTheyAreWorth) {
+TEST_F(RunWithExpertOrders, AreInTheManifestWithWhatTheyAreWorth) {
   merged(plan_of("linear", "shuffled", "align_experts: true\n"), 2);
   const formats::Json alignments = formats::Json::parse(manifest_)["alignments"];
   ASSERT_EQ(alignments.size(), 2U);
@@ -141,7 +141,7 @@ TEST_F(ExpertOrders, AreInTheManifestWithWhatTheyAreWorth) {
   EXPECT_TRUE(formats::Json::parse(manifest_)["alignments"][1]["neurons"][3].is_null());
 }
 
-TEST_F(ExpertOrders, RefuseWhatIsNotANumberByModelAndLayer) {
+TEST_F(RunWithExpertOrders, RefuseWhatIsNotANumberByModelAndLayer) {
   b_[name(1, 2, "w3")][7] = std::numeric_limits<float>::quiet_NaN();
   write("b", b_);
   const plan::MergePlan plan = plan_of("linear", "b", "align_experts: true\n");
@@ -149,13 +149,13 @@ TEST_F(ExpertOrders, RefuseWhatIsNotANumberByModelAndLayer) {
                ErrorCode::kInvalidInput, {workshop_.path("b"), "layer 1", "NaN"});
 }
 
-TEST_F(ExpertOrders, AMemoryLimitBelowWhatMatchingTakesIsRefusedBeforeReading) {
+TEST_F(RunWithExpertOrders, AMemoryLimitBelowWhatMatchingTakesIsRefusedBeforeReading) {
   const plan::MergePlan plan = plan_of("linear", "b", "align_experts: true\n");
   EXPECT_GE(minimum_memory_bytes(plan), expert_order_bytes(plan, 1));
   expect_error([&] { planned_memory_bytes(plan, minimum_memory_bytes(plan) - (1 << 21), 1); }, ErrorCode::kUsage, {"--memory-limit"});
 }
 
-TEST_F(ExpertOrders, SimilaritiesAreCosinesOfOneModelOrTwo) {
+TEST_F(RunWithExpertOrders, SimilaritiesAreCosinesOfOneModelOrTwo) {
   plan::ModelSource models(*storage_, {});
   std::vector<config::ModelReference> references(2);
   references[0].path = workshop_.path("a");

@@ -8,43 +8,46 @@
 namespace moeweld::formats {
 namespace {
 
-const std::string kPath = "dir/model.safetensors.index.json";
+const std::string kIndexPath = "dir/model.safetensors.index.json";
 
-void expect_refused(const std::string& json, std::initializer_list<std::string> parts) {
+void expect_index_refused(const std::string& json, std::initializer_list<std::string> parts) {
   SCOPED_TRACE(json);
-  expect_error([&] { parse_shard_index(json, kPath); }, ErrorCode::kInvalidInput, {kPath});
-  expect_error([&] { parse_shard_index(json, kPath); }, ErrorCode::kInvalidInput, parts);
+  expect_error([&] { parse_shard_index(json, kIndexPath); }, ErrorCode::kInvalidInput, {kIndexPath});
+  expect_error([&] { parse_shard_index(json, kIndexPath); }, ErrorCode::kInvalidInput, parts);
 }
 
 std::string naming(const std::string& file) { return R"({"weight_map":{"a.weight":)" + Json(file).dump() + "}}"; }
 
 TEST(ShardIndex, MapsTensorsToFiles) {
   const ShardIndex index = parse_shard_index(
-      R"({"metadata":{"total_size":1},"weight_map":{"b":"model-1-of-61.safetensors","a":"model-00002-of-000163.safetensors"}})", kPath);
+      R"({"metadata":{"total_size":1},"weight_map":{"b":"model-1-of-61.safetensors","a":"model-00002-of-000163.safetensors"}})",
+      kIndexPath);
   const std::map<std::string, std::string> expected = {{"a", "model-00002-of-000163.safetensors"}, {"b", "model-1-of-61.safetensors"}};
   EXPECT_EQ(index.weight_map, expected);
 }
 
 TEST(ShardIndex, RefusesAFileNameWithASlash) {
-  expect_refused(naming("sub/model.safetensors"), {"tensor 'a.weight'", "'sub/model.safetensors'", "'/'"});
+  expect_index_refused(naming("sub/model.safetensors"), {"tensor 'a.weight'", "'sub/model.safetensors'", "'/'"});
 }
-TEST(ShardIndex, RefusesAnAbsoluteFileName) { expect_refused(naming("/etc/x.safetensors"), {"tensor 'a.weight'", "absolute"}); }
-TEST(ShardIndex, RefusesAFileNameWithABackslash) { expect_refused(naming("a\\b.safetensors"), {"tensor 'a.weight'", "'\\'"}); }
-TEST(ShardIndex, RefusesAFileNameWithTwoDots) { expect_refused(naming("..safetensors"), {"tensor 'a.weight'", "'..'"}); }
-TEST(ShardIndex, RefusesAnEmptyFileName) { expect_refused(naming(""), {"tensor 'a.weight'", "empty"}); }
+TEST(ShardIndex, RefusesAnAbsoluteFileName) { expect_index_refused(naming("/etc/x.safetensors"), {"tensor 'a.weight'", "absolute"}); }
+TEST(ShardIndex, RefusesAFileNameWithABackslash) { expect_index_refused(naming("a\\b.safetensors"), {"tensor 'a.weight'", "'\\'"}); }
+TEST(ShardIndex, RefusesAFileNameWithTwoDots) { expect_index_refused(naming("..safetensors"), {"tensor 'a.weight'", "'..'"}); }
+TEST(ShardIndex, RefusesAnEmptyFileName) { expect_index_refused(naming(""), {"tensor 'a.weight'", "empty"}); }
 TEST(ShardIndex, RefusesAFileNameWithAZeroByte) {
-  expect_refused(naming(std::string("a\0.safetensors", 14)), {"tensor 'a.weight'", "control character", "a\\x00.safetensors"});
+  expect_index_refused(naming(std::string("a\0.safetensors", 14)), {"tensor 'a.weight'", "control character", "a\\x00.safetensors"});
 }
-TEST(ShardIndex, RefusesPickles) { expect_refused(naming("pytorch_model.bin"), {"tensor 'a.weight'", "pytorch_model.bin", "safetensors"}); }
+TEST(ShardIndex, RefusesPickles) {
+  expect_index_refused(naming("pytorch_model.bin"), {"tensor 'a.weight'", "pytorch_model.bin", "safetensors"});
+}
 
 TEST(ShardIndex, RefusesWrongTypes) {
-  expect_refused("[]", {"array", "not an object"});
-  expect_refused("{}", {"no weight_map"});
-  expect_refused(R"({"weight_map":[]})", {"weight_map", "array"});
-  expect_refused(R"({"weight_map":{}})", {"names no tensor"});
-  expect_refused(R"({"weight_map":{"t":1}})", {"tensor 't'", "number"});
-  expect_refused(R"({"weight_map":{"t":"a.safetensors","t":"b.safetensors"}})", {"'t'", "twice"});
-  expect_refused("", {"empty"});
+  expect_index_refused("[]", {"array", "not an object"});
+  expect_index_refused("{}", {"no weight_map"});
+  expect_index_refused(R"({"weight_map":[]})", {"weight_map", "array"});
+  expect_index_refused(R"({"weight_map":{}})", {"names no tensor"});
+  expect_index_refused(R"({"weight_map":{"t":1}})", {"tensor 't'", "number"});
+  expect_index_refused(R"({"weight_map":{"t":"a.safetensors","t":"b.safetensors"}})", {"'t'", "twice"});
+  expect_index_refused("", {"empty"});
 }
 
 TEST(ShardIndex, IsWrittenSortedWithItsSizeInBytes) {
@@ -52,7 +55,7 @@ TEST(ShardIndex, IsWrittenSortedWithItsSizeInBytes) {
   EXPECT_EQ(serialize_shard_index(index, 5'000'000'000),
             "{\n  \"metadata\": {\n    \"total_size\": 5000000000\n  },\n  \"weight_map\": {\n"
             "    \"a\\\"\": \"model-00001-of-00002.safetensors\",\n    \"b\": \"model-00002-of-00002.safetensors\"\n  }\n}\n");
-  EXPECT_EQ(parse_shard_index(serialize_shard_index(index, 1), kPath).weight_map, index.weight_map);
+  EXPECT_EQ(parse_shard_index(serialize_shard_index(index, 1), kIndexPath).weight_map, index.weight_map);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct Outcome {
 };
 
 /// As a rank does it: 16 chunks of sample, slices of unlike lengths, then mending or measuring on.
-Outcome speculate(const Case& merge_case) {
+Outcome speculate(const Case& merge_case, std::size_t num_parts = static_cast<std::size_t>(omp_get_max_threads())) {
   const MethodRow& method = *merge_case.method;
   const Task& task = merge_case.task;
   Outcome outcome;
@@ -41,7 +41,7 @@ Outcome speculate(const Case& merge_case) {
   outcome.guessed = method.speculation->guess(task, chunks, decisions);
   if (!outcome.guessed) return outcome;
   outcome.bytes.resize(merge_case.size() * 2);
-  std::vector<Doubts> doubts(static_cast<std::size_t>(omp_get_max_threads()));
+  std::vector<Doubts> doubts(num_parts);
   for (std::size_t first = 0, part = 70001; first < merge_case.size(); first += part) {
     std::vector<const std::byte*> inputs;
     for (const std::byte* input : merge_case.pointers) inputs.push_back(input + first * 2);
@@ -121,6 +121,18 @@ TEST(TiesSpeculation, AMisleadingSampleIsNoticedAndCostsOnlyTime) {
   EXPECT_TRUE(outcome.guessed);
   EXPECT_FALSE(outcome.settled);
   EXPECT_EQ(outcome.bytes, merge_case.run_bytes());
+}
+
+// Lists of doubts say how many threads there are, whatever OpenMP was told.
+TEST(TiesSpeculation, TakesAsManyThreadsAsThereAreLists) {
+  std::mt19937_64 engine(kSeed + 5);
+  const std::vector<double> base = normals(engine, kCount);
+  const Case merge_case = fine_tunes(base, {near(engine, base)}, {0.5});
+  for (const std::size_t num_parts : {std::size_t{1}, std::size_t{3}}) {
+    const Outcome outcome = speculate(merge_case, num_parts);
+    EXPECT_TRUE(outcome.guessed && outcome.settled);
+    EXPECT_EQ(outcome.bytes, merge_case.run_bytes());
+  }
 }
 
 TEST(TiesSpeculation, NotANumberAndInfinityStayWhereTheyAre) {

@@ -12,7 +12,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const Family& family(const char* architecture) { return *find_family(architecture); }
+const Family& family_of(const char* architecture) { return *find_family(architecture); }
 
 /// Of two layers, all sparse.
 AssembledShape shape(std::uint64_t shared_width = 0, bool shared_gated = false) {
@@ -34,7 +34,7 @@ Json base(const std::string& model_type, const char* more = "{}") {
 
 Json assembled(const char* architecture, const Json& dense, const AssembledShape& wanted, RopeMode rope = RopeMode::kKeep) {
   std::vector<std::string> notes;
-  return assembled_config(family(architecture), dense, wanted, rope, notes);
+  return assembled_config(family_of(architecture), dense, wanted, rope, notes);
 }
 
 struct Row {
@@ -73,7 +73,7 @@ TEST(AssembledConfig, SaysEveryFieldThatChangesResults) {
     expected.update(Json::parse(R"({"num_experts_per_tok": 2, "head_dim": 16, "hidden_act": "silu", "rope_theta": 10000,
                                     "num_hidden_layers": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": false})"));
     expected["architectures"] = {row.architecture};
-    expected["model_type"] = family(row.architecture).model_type;
+    expected["model_type"] = family_of(row.architecture).model_type;
     for (const auto& [key, value] : expected.items()) {
       ASSERT_TRUE(config.contains(key)) << key;
       EXPECT_EQ(config.at(key), value) << key;
@@ -114,7 +114,7 @@ TEST(AssembledConfig, RefusesSharedExpertsThatTheFamilyHasNot) {
 
 TEST(AssembledConfig, NotesFieldsThatAreNotCarriedOver) {
   std::vector<std::string> notes;
-  assembled_config(family("MixtralForCausalLM"), base("llama", R"({"special_thing": 1})"), shape(), RopeMode::kKeep, notes);
+  assembled_config(family_of("MixtralForCausalLM"), base("llama", R"({"special_thing": 1})"), shape(), RopeMode::kKeep, notes);
   EXPECT_THAT(notes, Contains(HasSubstr("special_thing")));
 }
 
@@ -137,13 +137,13 @@ TEST(AssembledConfig, RopeIsKeptFoldedOrScaledByLength) {
 }
 
 TEST(SparseLayerFields, SayTheSetOrRefuseIt) {
-  const Family& qwen = family("Qwen3MoeForCausalLM");
+  const Family& qwen = family_of("Qwen3MoeForCausalLM");
   EXPECT_EQ(sparse_layer_fields(qwen, {false, true, false, true}), Json::parse(R"({"decoder_sparse_step": 1, "mlp_only_layers": [0, 2]})"));
-  const Family& deepseek = family("DeepseekForCausalLM");
+  const Family& deepseek = family_of("DeepseekForCausalLM");
   EXPECT_EQ(sparse_layer_fields(deepseek, {false, false, true, false, true}),
             Json::parse(R"({"first_k_dense_replace": 2, "moe_layer_freq": 2})"));
   expect_error([&] { sparse_layer_fields(deepseek, {true, true, false, true}); }, ErrorCode::kUnsupported, {"0, 1, 3"});
-  expect_error([&] { sparse_layer_fields(family("MixtralForCausalLM"), {true, false}); }, ErrorCode::kUnsupported, {"layers 0 are"});
+  expect_error([&] { sparse_layer_fields(family_of("MixtralForCausalLM"), {true, false}); }, ErrorCode::kUnsupported, {"layers 0 are"});
   expect_error([&] { sparse_layer_fields(qwen, {false, false}); }, ErrorCode::kUnsupported, {"at least one"});
 }
 
@@ -156,12 +156,12 @@ TEST(SparseLayerFields, AreReadBackAsTheSameSet) {
       for (unsigned layer = 0; layer < 4; ++layer) sparse.push_back((set >> layer & 1U) != 0);
       Json fields;
       try {
-        fields = sparse_layer_fields(family(architecture), sparse);
+        fields = sparse_layer_fields(family_of(architecture), sparse);
       } catch (const Error&) {
         continue;
       }
-      fields[std::string(family(architecture).num_experts_keys.front())] = 4;
-      EXPECT_EQ(sparse_layers(family(architecture), fields, 4), sparse) << architecture << " " << fields;
+      fields[std::string(family_of(architecture).num_experts_keys.front())] = 4;
+      EXPECT_EQ(sparse_layers(family_of(architecture), fields, 4), sparse) << architecture << " " << fields;
       ++num_said;
     }
   }

@@ -14,9 +14,9 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-const std::string kRouter = "model.layers.1.block_sparse_moe.gate.weight";
+const std::string kRouterName = "model.layers.1.block_sparse_moe.gate.weight";
 
-std::string expert(int layer, int index, const std::string& matrix) {
+std::string expert_name(int layer, int index, const std::string& matrix) {
   return "model.layers." + std::to_string(layer) + ".block_sparse_moe.experts." + std::to_string(index) + "." + matrix + ".weight";
 }
 
@@ -75,20 +75,20 @@ std::string added(const std::string& experts, const std::string& more = "gate_mo
 TEST_F(AdditionPlanner, ExistingExpertsStayAndNewOnesFollow) {
   const MergePlan plan = workshop_.plan(added("  - source_model: $/dense\n  - {source_model: $/other, expert: [1, 0]}\n"));
   for (int index = 0; index < 3; ++index) {
-    EXPECT_THAT(source_names(plan, expert(1, index, "w2")), ElementsAre("base:" + expert(1, index, "w2")));
-    EXPECT_EQ(operation_named(plan, expert(1, index, "w2")).kind, Operation::Kind::kCopy);
+    EXPECT_THAT(source_names(plan, expert_name(1, index, "w2")), ElementsAre("base:" + expert_name(1, index, "w2")));
+    EXPECT_EQ(operation_named(plan, expert_name(1, index, "w2")).kind, Operation::Kind::kCopy);
   }
-  EXPECT_THAT(source_names(plan, expert(0, 3, "w1")), ElementsAre("dense:model.layers.0.mlp.gate_proj.weight"));
-  EXPECT_THAT(source_names(plan, expert(1, 3, "w2")), ElementsAre("dense:model.layers.1.mlp.down_proj.weight"));
-  EXPECT_THAT(source_names(plan, expert(0, 4, "w3")), ElementsAre("other:" + expert(0, 1, "w3")));
-  EXPECT_THAT(source_names(plan, expert(1, 4, "w3")), ElementsAre("other:" + expert(1, 0, "w3")));
+  EXPECT_THAT(source_names(plan, expert_name(0, 3, "w1")), ElementsAre("dense:model.layers.0.mlp.gate_proj.weight"));
+  EXPECT_THAT(source_names(plan, expert_name(1, 3, "w2")), ElementsAre("dense:model.layers.1.mlp.down_proj.weight"));
+  EXPECT_THAT(source_names(plan, expert_name(0, 4, "w3")), ElementsAre("other:" + expert_name(0, 1, "w3")));
+  EXPECT_THAT(source_names(plan, expert_name(1, 4, "w3")), ElementsAre("other:" + expert_name(1, 0, "w3")));
   EXPECT_THAT(source_names(plan, "model.layers.0.self_attn.q_proj.weight"), ElementsAre("base:model.layers.0.self_attn.q_proj.weight"));
-  EXPECT_EQ(tensor_named(plan, kRouter).shape, (Shape{5, 4}));
-  const auto parts = operations_named(plan, kRouter);
+  EXPECT_EQ(tensor_named(plan, kRouterName).shape, (Shape{5, 4}));
+  const auto parts = operations_named(plan, kRouterName);
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_EQ(parts[0]->kind, Operation::Kind::kCopy);
   EXPECT_EQ(parts[0]->task.shape, (Shape{3, 4}));
-  EXPECT_EQ(source_name(plan, parts[0]->sources.at(0)), "base:" + kRouter);
+  EXPECT_EQ(source_name(plan, parts[0]->sources.at(0)), "base:" + kRouterName);
   EXPECT_EQ(parts[1]->kind, Operation::Kind::kRandomFill);
   EXPECT_EQ(parts[1]->task.shape, (Shape{2, 4}));
   const formats::Json config = output_config_of(plan);
@@ -108,7 +108,7 @@ TEST_F(AdditionPlanner, GatesFromPromptsHaveRowsForTheNewExpertsOnly) {
   const MergePlan plan = workshop_.plan(added("  - {source_model: $/dense, positive_token_ids: [[1, 2]]}\n", "gate_mode: cheap_embed\n"));
   ASSERT_EQ(plan.slots.size(), 1U);
   EXPECT_EQ(plan.slots[0].shape, (Shape{1, 4}));
-  const auto parts = operations_named(plan, kRouter);
+  const auto parts = operations_named(plan, kRouterName);
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_EQ(parts[1]->kind, Operation::Kind::kSlot);
 }
@@ -189,7 +189,7 @@ TEST_F(AdditionPlanner, EqualExpertsAreRefusedUnlessTheyAreToBeTrained) {
                {"all new experts are the same"});
   PlanOptions options;
   options.allow_degenerate = true;
-  EXPECT_EQ(tensor_named(workshop_.plan(added(experts, "gate_mode: cheap_embed\n"), options), kRouter).shape, (Shape{5, 4}));
+  EXPECT_EQ(tensor_named(workshop_.plan(added(experts, "gate_mode: cheap_embed\n"), options), kRouterName).shape, (Shape{5, 4}));
 }
 
 }  // namespace

@@ -18,10 +18,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string expert_tensor(int layer, int expert, const std::string& matrix) {
+std::string expert_tensor_name(int layer, int expert, const std::string& matrix) {
   return "model.layers." + std::to_string(layer) + ".block_sparse_moe.experts." + std::to_string(expert) + "." + matrix + ".weight";
 }
-const std::string kRouter = "model.layers.1.block_sparse_moe.gate.weight";
+const std::string kRouterTensor = "model.layers.1.block_sparse_moe.gate.weight";
 
 /// Byte in the file of a model's tensor.
 std::uint64_t begin_of(const Workshop& workshop, const std::string& model, const std::string& tensor) {
@@ -51,9 +51,9 @@ TEST_F(Assembly, NeutralScalesCopyAndOthersDoNot) {
       "experts:\n  - {source_model: $/a, noise_scale: 0, residual_scale: 1}\n"
       "  - {source_model: $/b, noise_scale: 0.25, residual_scale: 3}\ngate_mode: random\n");
   for (const char* matrix : {"w1", "w2", "w3"}) {
-    EXPECT_EQ(operation_named(plan, expert_tensor(0, 0, matrix)).kind, Operation::Kind::kCopy);
-    EXPECT_EQ(model_parameter(plan, expert_tensor(0, 1, matrix), 0, "noise_scale"), 0.25);
-    EXPECT_EQ(model_parameter(plan, expert_tensor(0, 1, matrix), 0, "scale"), matrix == std::string("w2") ? 3 : 1) << matrix;
+    EXPECT_EQ(operation_named(plan, expert_tensor_name(0, 0, matrix)).kind, Operation::Kind::kCopy);
+    EXPECT_EQ(model_parameter(plan, expert_tensor_name(0, 1, matrix), 0, "noise_scale"), 0.25);
+    EXPECT_EQ(model_parameter(plan, expert_tensor_name(0, 1, matrix), 0, "scale"), matrix == std::string("w2") ? 3 : 1) << matrix;
   }
   // Every tensor has noise of its own.
   std::set<std::uint64_t> streams;
@@ -65,19 +65,19 @@ TEST_F(Assembly, NeutralScalesCopyAndOthersDoNot) {
 
 TEST_F(Assembly, AResidualScaleAloneIsAFactorOfTheDownMatrix) {
   const MergePlan plan = this->plan("experts:\n  - {source_model: $/a, residual_scale: 0.5}\n  - {source_model: $/b}\ngate_mode: random\n");
-  const Operation& down = operation_named(plan, expert_tensor(0, 0, "w2"));
+  const Operation& down = operation_named(plan, expert_tensor_name(0, 0, "w2"));
   EXPECT_EQ(merge::method_table()[down.method].name, "passthrough");
-  EXPECT_EQ(model_parameter(plan, expert_tensor(0, 0, "w2"), 0, "scale"), 0.5);
-  EXPECT_EQ(operation_named(plan, expert_tensor(0, 0, "w1")).kind, Operation::Kind::kCopy);
+  EXPECT_EQ(model_parameter(plan, expert_tensor_name(0, 0, "w2"), 0, "scale"), 0.5);
+  EXPECT_EQ(operation_named(plan, expert_tensor_name(0, 0, "w1")).kind, Operation::Kind::kCopy);
 }
 
 TEST_F(Assembly, SparseUpcyclingCopiesTheBase) {
   const MergePlan plan = this->plan("recipe: sparse_upcycle\ncopies: 4\n");
   for (int expert = 0; expert < 4; ++expert) {
-    EXPECT_THAT(source_names(plan, expert_tensor(1, expert, "w1")), ElementsAre("base:model.layers.1.mlp.gate_proj.weight"));
-    EXPECT_EQ(operation_named(plan, expert_tensor(1, expert, "w2")).kind, Operation::Kind::kCopy);
+    EXPECT_THAT(source_names(plan, expert_tensor_name(1, expert, "w1")), ElementsAre("base:model.layers.1.mlp.gate_proj.weight"));
+    EXPECT_EQ(operation_named(plan, expert_tensor_name(1, expert, "w2")).kind, Operation::Kind::kCopy);
   }
-  const Operation& router = operation_named(plan, kRouter);
+  const Operation& router = operation_named(plan, kRouterTensor);
   EXPECT_EQ(router.kind, Operation::Kind::kRandomFill);
   EXPECT_EQ(router.task.shape, (Shape{4, 4}));
   EXPECT_EQ(router.repeat_rows, 1U);
@@ -93,11 +93,11 @@ TEST_F(Assembly, FineGrainedExpertsAreShardsOfCopies) {
   for (int copy = 0; copy < 2; ++copy) {
     for (std::uint64_t shard = 0; shard < 3; ++shard) {
       const int expert = copy * 3 + static_cast<int>(shard);
-      const Operation& gate = operation_named(plan, expert_tensor(1, expert, "w1"));
+      const Operation& gate = operation_named(plan, expert_tensor_name(1, expert, "w1"));
       EXPECT_EQ(gate.task.shape, (Shape{2, 4}));
       EXPECT_EQ(gate.sources[0].kind, SourceView::Kind::kBytes);
       EXPECT_EQ(gate.sources[0].begin, gate_begin + shard * 2 * 4 * 2);  // 2 rows of 4 BF16
-      const Operation& down = operation_named(plan, expert_tensor(1, expert, "w2"));
+      const Operation& down = operation_named(plan, expert_tensor_name(1, expert, "w2"));
       EXPECT_EQ(down.task.shape, (Shape{4, 2}));
       EXPECT_EQ(model_parameter(plan, down.name, 0, "scale"), 3);  // weights of the chosen add up to 1: factor G
       // Columns 0 and 1 are the start of the matrix's rows; of others a slice of columns.
@@ -108,7 +108,7 @@ TEST_F(Assembly, FineGrainedExpertsAreShardsOfCopies) {
       EXPECT_EQ(view.children.at(0).begin, down_begin);
     }
   }
-  const Operation& router = operation_named(plan, kRouter);
+  const Operation& router = operation_named(plan, kRouterTensor);
   EXPECT_EQ(router.task.shape, (Shape{6, 4}));
   EXPECT_EQ(router.repeat_rows, 3U);
   EXPECT_EQ(output_config_of(plan)["intermediate_size"], 2);
@@ -120,7 +120,7 @@ TEST_F(Assembly, FineGrainedExpertsAreShardsOfCopies) {
 TEST_F(Assembly, ThePublishedScalingIsACubeRootOfEachMatrix) {
   const MergePlan plan = this->plan("recipe: fine_grained\ncopies: 2\nshards: 2\npublished_scaling: true\n");
   for (const char* matrix : {"w1", "w2", "w3"}) {
-    EXPECT_DOUBLE_EQ(model_parameter(plan, expert_tensor(0, 3, matrix), 0, "scale"), std::cbrt(2.0)) << matrix;
+    EXPECT_DOUBLE_EQ(model_parameter(plan, expert_tensor_name(0, 3, matrix), 0, "scale"), std::cbrt(2.0)) << matrix;
   }
   EXPECT_THAT(plan.warnings, Contains(HasSubstr("published_scaling")));
 }
@@ -128,7 +128,7 @@ TEST_F(Assembly, ThePublishedScalingIsACubeRootOfEachMatrix) {
 TEST_F(Assembly, FineGrainedTakesListedExpertsAsCopies) {
   const MergePlan plan = this->plan("recipe: fine_grained\nshards: 2\n" + kTwoExperts);
   const std::uint64_t gate_begin = begin_of(workshop_, "b", "model.layers.0.mlp.gate_proj.weight");
-  EXPECT_EQ(operation_named(plan, expert_tensor(0, 3, "w1")).sources[0].begin, gate_begin + 3 * 4 * 2);
+  EXPECT_EQ(operation_named(plan, expert_tensor_name(0, 3, "w1")).sources[0].begin, gate_begin + 3 * 4 * 2);
 }
 
 TEST_F(Assembly, RefusesShardsThatDoNotDivideTheFfn) {
@@ -140,10 +140,10 @@ TEST_F(Assembly, DropUpcyclingRedrawsTheSameNeuronsInAnExpertsMatrices) {
   std::set<double> sets;
   for (int layer = 0; layer < 2; ++layer) {
     for (int expert = 0; expert < 2; ++expert) {
-      const double neuron_set = shared_parameter(plan, expert_tensor(layer, expert, "w1"), "neuron_set");
+      const double neuron_set = shared_parameter(plan, expert_tensor_name(layer, expert, "w1"), "neuron_set");
       sets.insert(neuron_set);
       for (const char* matrix : {"w1", "w2", "w3"}) {
-        const std::string name = expert_tensor(layer, expert, matrix);
+        const std::string name = expert_tensor_name(layer, expert, matrix);
         EXPECT_EQ(shared_parameter(plan, name, "neuron_set"), neuron_set);
         EXPECT_EQ(shared_parameter(plan, name, "redrawn_ratio"), 0.25);
         EXPECT_EQ(shared_parameter(plan, name, "neuron_axis"), matrix == std::string("w2") ? 1 : 0);
@@ -160,7 +160,7 @@ TEST_F(Assembly, BtxMergesEverythingButTheFfnOverTheExperts) {
   EXPECT_EQ(merge::method_table()[operation_named(plan, query).method].name, "linear");
   EXPECT_EQ(model_parameter(plan, query, 0, "weight"), model_parameter(plan, query, 1, "weight"));
   EXPECT_THAT(source_names(plan, "lm_head.weight"), ElementsAre("a:lm_head.weight", "b:lm_head.weight"));
-  EXPECT_THAT(source_names(plan, expert_tensor(1, 1, "w1")), ElementsAre("b:model.layers.1.mlp.gate_proj.weight"));
+  EXPECT_THAT(source_names(plan, expert_tensor_name(1, 1, "w1")), ElementsAre("b:model.layers.1.mlp.gate_proj.weight"));
   EXPECT_FALSE(has_operation(plan, "model.layers.1.mlp.gate_proj.weight"));
   // The base gives config.json and tokenizer alone.
   for (const DroppedTensor& tensor : plan.dropped) EXPECT_EQ(tensor.model, workshop_.path("base")) << tensor.name;

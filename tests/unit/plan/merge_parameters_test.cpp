@@ -14,7 +14,7 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 
 const char* const kEmbedding = "model.embed_tokens.weight";
-const char* const kNorm = "model.norm.weight";
+const char* const kNormTensor = "model.norm.weight";
 
 std::string query(int layer) { return "model.layers." + std::to_string(layer) + ".self_attn.q_proj.weight"; }
 std::string up(int layer) { return "model.layers." + std::to_string(layer) + ".mlp.up_proj.weight"; }
@@ -47,7 +47,7 @@ TEST_F(MergeParameters, AGradientIsInterpolatedOverTheLayers) {
   const MergePlan plan = slerp("  t: [0.5, 1, 0]\n");
   EXPECT_EQ(t_of_layers(plan), (std::vector<double>{0.5, 0.75, 1, 0.5, 0}));
   EXPECT_EQ(shared_parameter(plan, kEmbedding, "t"), 0.5);
-  EXPECT_EQ(shared_parameter(plan, kNorm, "t"), 0.5);
+  EXPECT_EQ(shared_parameter(plan, kNormTensor, "t"), 0.5);
 }
 
 TEST_F(MergeParameters, AGradientRunsOverEachSlice) {
@@ -67,7 +67,7 @@ TEST_F(MergeParameters, TheFirstFilterInTheNameDecides) {
       "    - {value: 0.75}\n");
   EXPECT_EQ(t_of_layers(plan), (std::vector<double>{0, 0.25, 0.5, 0.75, 1}));
   EXPECT_EQ(shared_parameter(plan, up(4), "t"), 0.125);
-  EXPECT_EQ(shared_parameter(plan, kNorm, "t"), 0.75);
+  EXPECT_EQ(shared_parameter(plan, kNormTensor, "t"), 0.75);
 }
 
 TEST_F(MergeParameters, TheModelsOwnValueWinsAndFiltersFallThrough) {

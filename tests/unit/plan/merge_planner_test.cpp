@@ -18,7 +18,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const char* const kEmbedding = "model.embed_tokens.weight";
+const char* const kEmbeddingName = "model.embed_tokens.weight";
 const char* const kHead = "lm_head.weight";
 const char* const kNorm = "model.norm.weight";
 const char* const kLinear = "models: [{model: $/a}, {model: $/b}]\nmerge_method: linear\nparameters: {weight: 1}\n";
@@ -125,13 +125,13 @@ TEST(MergePlanner, StacksModelsOfUnequalDepth) {
   EXPECT_THAT(source_names(plan, layer_tensor(2, query)), ElementsAre("b:" + layer_tensor(1, query)));
   EXPECT_THAT(source_names(plan, layer_tensor(3, query)), ElementsAre("b:" + layer_tensor(2, query)));
   EXPECT_FALSE(has_operation(plan, layer_tensor(4, query)));
-  EXPECT_THAT(source_names(plan, kEmbedding), ElementsAre(std::string("a:") + kEmbedding));
+  EXPECT_THAT(source_names(plan, kEmbeddingName), ElementsAre(std::string("a:") + kEmbeddingName));
   EXPECT_THAT(source_names(plan, kNorm), ElementsAre(std::string("b:") + kNorm));
   EXPECT_THAT(source_names(plan, kHead), ElementsAre(std::string("b:") + kHead));
   EXPECT_EQ(output_config_of(plan)["num_hidden_layers"], 4);
   EXPECT_EQ(drop_reason(plan, "b", layer_tensor(0, query)), "its layer is in no slice");
   EXPECT_EQ(drop_reason(plan, "a", kNorm), "taken from the last slice's models");
-  EXPECT_EQ(drop_reason(plan, "b", kEmbedding), "taken from the first slice's models");
+  EXPECT_EQ(drop_reason(plan, "b", kEmbeddingName), "taken from the first slice's models");
   expect_conservation(plan);
 }
 
@@ -231,8 +231,8 @@ TEST(MergePlanner, ATiedModelGivesItsEmbeddingToTheOthersHead) {
     workshop.write("a", {.has_head = !first_is_tied});
     workshop.write("b", {.has_head = first_is_tied});
     const MergePlan plan = workshop.plan(kLinear);
-    const std::string of_a = std::string("a:") + (first_is_tied ? kEmbedding : kHead);
-    const std::string of_b = std::string("b:") + (first_is_tied ? kHead : kEmbedding);
+    const std::string of_a = std::string("a:") + (first_is_tied ? kEmbeddingName : kHead);
+    const std::string of_b = std::string("b:") + (first_is_tied ? kHead : kEmbeddingName);
     EXPECT_THAT(source_names(plan, kHead), ElementsAre(of_a, of_b));
     EXPECT_EQ(output_config_of(plan)["tie_word_embeddings"], false);
     expect_conservation(plan);
@@ -275,7 +275,7 @@ TEST(MergePlanner, UnlikeVocabulariesNeedTheFlagThatTruncates) {
   PlanOptions options;
   options.unsafe_truncate_embeddings = true;
   const MergePlan plan = workshop.plan(kLinear, options);
-  for (const char* name : {kEmbedding, kHead}) {
+  for (const char* name : {kEmbeddingName, kHead}) {
     EXPECT_EQ(tensor_named(plan, name).shape, (Shape{10, 4})) << name;
     for (const SourceView& source : operation_named(plan, name).sources) EXPECT_EQ(source.num_elements, 40U);
   }
@@ -287,14 +287,14 @@ TEST(MergePlanner, TheShortestOfEmbeddingAndHeadDecidesForBoth) {
   Workshop workshop;
   std::vector<formats::TensorLayout> padded = tensors_of({});
   for (auto& tensor : padded) {
-    if (tensor.name == kEmbedding) tensor.shape = {16, 4};
+    if (tensor.name == kEmbeddingName) tensor.shape = {16, 4};
   }
   workshop.write("a", padded, config_of({}));
   workshop.write("b", {.vocabulary = 12});
   PlanOptions options;
   options.unsafe_truncate_embeddings = true;
   const MergePlan plan = workshop.plan(kLinear, options);
-  EXPECT_EQ(tensor_named(plan, kEmbedding).shape, (Shape{10, 4}));
+  EXPECT_EQ(tensor_named(plan, kEmbeddingName).shape, (Shape{10, 4}));
   EXPECT_EQ(tensor_named(plan, kHead).shape, (Shape{10, 4}));
 }
 

@@ -10,7 +10,7 @@
 namespace moeweld::tokenizer {
 namespace {
 
-Bpe make(const std::string& json) {
+Bpe make_bpe(const std::string& json) {
   const std::string path = "tokenizer.json";
   const Json parsed = formats::parse_json(json, path);
   return Bpe(Fields(parsed, "model", path));
@@ -29,7 +29,7 @@ const char* const kUnrelated =
   "rel":13,"related":14,"unrelated":15}, "merges": ["r e","a t","e d","u n",["at","ed"],"re l","rel ated","un related"]})";
 
 TEST(Bpe, MergesByRank) {
-  const Bpe bpe = make(kUnrelated);
+  const Bpe bpe = make_bpe(kUnrelated);
   EXPECT_EQ(encode(bpe, "unrelated"), Strings{"unrelated"});
   EXPECT_EQ(encode(bpe, "related"), Strings{"related"});
   EXPECT_EQ(encode(bpe, "dated"), (Strings{"d", "ated"}));  // a t comes before e d
@@ -37,7 +37,7 @@ TEST(Bpe, MergesByRank) {
 }
 
 TEST(Bpe, TheLeftmostOfEqualRanksComesFirst) {
-  const Bpe bpe = make(R"({"vocab": {"a":0,"aa":1}, "merges": ["a a"]})");
+  const Bpe bpe = make_bpe(R"({"vocab": {"a":0,"aa":1}, "merges": ["a a"]})");
   EXPECT_EQ(encode(bpe, "aaa"), (Strings{"aa", "a"}));
 }
 
@@ -76,7 +76,7 @@ TEST(Bpe, AgreesWithItsDefinitionOnRandomVocabularies) {
     formats::Json json;
     for (std::size_t i = 0; i < tokens.size(); ++i) json["vocab"][tokens[i]] = i;
     for (const auto& [left, right] : merges) json["merges"].push_back({left, right});
-    const Bpe bpe = make(json.dump());
+    const Bpe bpe = make_bpe(json.dump());
     for (int word = 0; word < 30; ++word) {
       std::string text;
       Strings symbols;
@@ -90,7 +90,7 @@ TEST(Bpe, AgreesWithItsDefinitionOnRandomVocabularies) {
 }
 
 TEST(Bpe, ALongWordTakesNoLongTime) {
-  const Bpe bpe = make(kUnrelated);
+  const Bpe bpe = make_bpe(kUnrelated);
   std::string word;
   for (int i = 0; i < 200'000; ++i) word += "unrelated";
   EXPECT_EQ(encode(bpe, word).size(), 200'000U);
@@ -98,16 +98,17 @@ TEST(Bpe, ALongWordTakesNoLongTime) {
 
 TEST(Bpe, UnknownCharacters) {
   const std::string vocab = R"("vocab": {"<unk>":0,"a":1,"b":2}, "merges": [])";
-  EXPECT_EQ(encode(make("{" + vocab + R"(, "unk_token": "<unk>"})"), "accb"), (Strings{"a", "<unk>", "<unk>", "b"}));
-  EXPECT_EQ(encode(make("{" + vocab + R"(, "unk_token": "<unk>", "fuse_unk": true})"), "accb"), (Strings{"a", "<unk>", "b"}));
-  EXPECT_EQ(encode(make("{" + vocab + "}"), "acb"), (Strings{"a", "b"}));  // nothing stands for it
-  const Bpe missing = make(R"({"vocab": {"a":0}, "merges": [], "unk_token": "<unk>"})");
+  EXPECT_EQ(encode(make_bpe("{" + vocab + R"(, "unk_token": "<unk>"})"), "accb"), (Strings{"a", "<unk>", "<unk>", "b"}));
+  EXPECT_EQ(encode(make_bpe("{" + vocab + R"(, "unk_token": "<unk>", "fuse_unk": true})"), "accb"), (Strings{"a", "<unk>", "b"}));
+  EXPECT_EQ(encode(make_bpe("{" + vocab + "}"), "acb"), (Strings{"a", "b"}));  // nothing stands for it
+  const Bpe missing = make_bpe(R"({"vocab": {"a":0}, "merges": [], "unk_token": "<unk>"})");
   EXPECT_EQ(encode(missing, "a"), Strings{"a"});
   expect_error([&] { encode(missing, "b"); }, ErrorCode::kInvalidInput, {"'<unk>'", "vocabulary"});
 }
 
 TEST(Bpe, ByteFallback) {
-  const Bpe bpe = make(R"({"vocab": {"<unk>":0,"a":1,"<0xC3>":2,"<0xA9>":3}, "merges": [], "unk_token": "<unk>", "byte_fallback": true})");
+  const Bpe bpe =
+      make_bpe(R"({"vocab": {"<unk>":0,"a":1,"<0xC3>":2,"<0xA9>":3}, "merges": [], "unk_token": "<unk>", "byte_fallback": true})");
   EXPECT_EQ(encode(bpe, "a\xc3\xa9"), (Strings{"a", "<0xC3>", "<0xA9>"}));
   EXPECT_EQ(encode(bpe, "a\xc3\xa8"), (Strings{"a", "<unk>"}));  // <0xA8> is missing
   // The library adds bytes before an unknown character that it still holds back.
@@ -119,12 +120,12 @@ TEST(Bpe, ByteFallback) {
 
 TEST(Bpe, IgnoreMergesLooksForTheWholeWordFirst) {
   const std::string rest = R"("vocab": {"a":0,"b":1,"c":2,"abc":3,"bc":4}, "merges": ["b c"])";
-  EXPECT_EQ(encode(make("{" + rest + R"(, "ignore_merges": true})"), "abc"), Strings{"abc"});
-  EXPECT_EQ(encode(make("{" + rest + "}"), "abc"), (Strings{"a", "bc"}));
+  EXPECT_EQ(encode(make_bpe("{" + rest + R"(, "ignore_merges": true})"), "abc"), Strings{"abc"});
+  EXPECT_EQ(encode(make_bpe("{" + rest + "}"), "abc"), (Strings{"a", "bc"}));
 }
 
 TEST(Bpe, PrefixAndSuffix) {
-  const Bpe bpe = make(R"({"vocab": {"a":0,"##b":1,"##b</w>":2,"ab</w>":3,"a</w>":4}, "merges": ["a ##b</w>"], "unk_token": null,
+  const Bpe bpe = make_bpe(R"({"vocab": {"a":0,"##b":1,"##b</w>":2,"ab</w>":3,"a</w>":4}, "merges": ["a ##b</w>"], "unk_token": null,
                            "continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"})");
   EXPECT_EQ(encode(bpe, "ab"), Strings{"ab</w>"});
   EXPECT_EQ(encode(bpe, "a"), Strings{"a</w>"});
@@ -133,8 +134,8 @@ TEST(Bpe, PrefixAndSuffix) {
 
 TEST(Bpe, DamagedModelsAreRefused) {
   const auto refused = [](const std::string& json, std::initializer_list<std::string> parts, ErrorCode code = ErrorCode::kInvalidInput) {
-    expect_error([&] { make(json); }, code, {"tokenizer.json: "});
-    expect_error([&] { make(json); }, code, parts);
+    expect_error([&] { make_bpe(json); }, code, {"tokenizer.json: "});
+    expect_error([&] { make_bpe(json); }, code, parts);
   };
   refused(R"({"vocab": {"a":0}, "merges": ["a b"]})", {"'model.merges[0]'", "'b'", "vocabulary"});
   refused(R"({"vocab": {"a":0,"b":1}, "merges": ["a b"]})", {"'ab'"});
@@ -148,7 +149,7 @@ TEST(Bpe, DamagedModelsAreRefused) {
   refused(R"({"vocab": [], "merges": []})", {"'model.vocab'"});
   refused(R"({"vocab": {}})", {"'merges'"});
   refused(R"({"vocab": {}, "merges": [], "dropout": 0.1})", {"dropout"}, ErrorCode::kUnsupported);
-  EXPECT_NO_THROW(make(R"({"vocab": {"a":0}, "merges": ["#version: 0.2"], "dropout": 0.0})"));
+  EXPECT_NO_THROW(make_bpe(R"({"vocab": {"a":0}, "merges": ["#version: 0.2"], "dropout": 0.0})"));
 }
 
 }  // namespace
