@@ -31,7 +31,7 @@ class SinglePeer final : public Peers {
   void barrier() override {}
   int ranks_on_host() const override { return 1; }
   std::unique_ptr<ProgressBoard> make_progress_board() override { return std::make_unique<SingleBoard>(); }
-  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
+  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion, bool) override {
     return make_single_work_board(first_portion);
   }
 };

@@ -29,7 +29,7 @@ struct BoardState {
 
 // The division that all ranks' work boards share.
 struct SharedDivision {
-  explicit SharedDivision(std::span<const std::uint64_t> first_portion) : division(first_portion) {}
+  SharedDivision(std::span<const std::uint64_t> first_portion, bool spares_last) : division(first_portion, spares_last) {}
   std::mutex mutex;
   WorkDivision division;
 };
@@ -96,9 +96,9 @@ class MeetingPoint {
     return boards_[number];
   }
 
-  std::shared_ptr<SharedDivision> division(std::size_t number, std::span<const std::uint64_t> first_portion) {
+  std::shared_ptr<SharedDivision> division(std::size_t number, std::span<const std::uint64_t> first_portion, bool spares_last) {
     const std::lock_guard lock(mutex_);
-    while (divisions_.size() <= number) divisions_.push_back(std::make_shared<SharedDivision>(first_portion));
+    while (divisions_.size() <= number) divisions_.push_back(std::make_shared<SharedDivision>(first_portion, spares_last));
     return divisions_[number];
   }
 
@@ -221,8 +221,8 @@ class ThreadPeer final : public Peers {
     return std::make_unique<ThreadBoard>(meeting_point_, meeting_point_.board(num_boards_++), rank_);
   }
 
-  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
-    return std::make_unique<ThreadWorkBoard>(meeting_point_.division(num_divisions_++, first_portion), rank_);
+  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion, bool spares_last) override {
+    return std::make_unique<ThreadWorkBoard>(meeting_point_.division(num_divisions_++, first_portion, spares_last), rank_);
   }
 
  private:

@@ -5,7 +5,7 @@ namespace {
 
 class SingleWorkBoard final : public WorkBoard {
  public:
-  explicit SingleWorkBoard(std::span<const std::uint64_t> first_portion) : division_(first_portion) {}
+  explicit SingleWorkBoard(std::span<const std::uint64_t> first_portion) : division_(first_portion, false) {}
   void ask() override {}
   std::optional<Answer> poll() override { return Answer{division_.take(0)}; }
   void leave(bool) override {}

@@ -76,8 +76,8 @@ class MpiPeers final : public Peers {
   }
 
   std::unique_ptr<ProgressBoard> make_progress_board() override { return make_mpi_progress_board(comm_); }
-  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
-    return make_mpi_work_board(comm_, first_portion);
+  std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion, bool spares_last) override {
+    return make_mpi_work_board(comm_, first_portion, spares_last);
   }
 
  private:

@@ -19,7 +19,7 @@ constexpr std::uint64_t kNothingLeft = ~std::uint64_t{0};
 /// that rank 0 waits for, so that nothing is left on its way.
 class MpiWorkBoard final : public WorkBoard {
  public:
-  MpiWorkBoard(MPI_Comm parent, std::span<const std::uint64_t> first_portion) : division_(first_portion) {
+  MpiWorkBoard(MPI_Comm parent, std::span<const std::uint64_t> first_portion, bool spares_last) : division_(first_portion, spares_last) {
     check_mpi(MPI_Comm_dup(parent, comm_.address()), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(comm_.get(), MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_rank(comm_.get(), &rank_), "MPI_Comm_rank");
@@ -136,8 +136,8 @@ class MpiWorkBoard final : public WorkBoard {
 
 }  // namespace
 
-std::unique_ptr<WorkBoard> make_mpi_work_board(MPI_Comm parent, std::span<const std::uint64_t> first_portion) {
-  return std::make_unique<MpiWorkBoard>(parent, first_portion);
+std::unique_ptr<WorkBoard> make_mpi_work_board(MPI_Comm parent, std::span<const std::uint64_t> first_portion, bool spares_last) {
+  return std::make_unique<MpiWorkBoard>(parent, first_portion, spares_last);
 }
 
 }  // namespace moeweld::dist

@@ -12,6 +12,6 @@
 namespace moeweld::dist {
 
 /// Duplicates `parent`. Collective over it.
-std::unique_ptr<WorkBoard> make_mpi_work_board(MPI_Comm parent, std::span<const std::uint64_t> first_portion);
+std::unique_ptr<WorkBoard> make_mpi_work_board(MPI_Comm parent, std::span<const std::uint64_t> first_portion, bool spares_last);
 
 }  // namespace moeweld::dist

@@ -187,7 +187,7 @@ MergeReport execute(Peers& peers, Storage& storage, const plan::MergePlan& plan,
     std::unique_ptr<WorkBoard> board;
     if (is_dynamic) {
       portions = plan::make_portions(plan, schedule, options.portion_bytes);
-      board = peers.make_work_board(portions.first_portion);
+      board = peers.make_work_board(portions.first_portion, !portions.has_free_borders);
     }
     pipeline.report.measure_seconds = seconds_since(stage);
     stage = Clock::now();

@@ -288,7 +288,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view header_json, std::ui
 }
 
 std::string serialize_safetensors_header(std::span<const TensorLayout> tensors,
-                                         std::span<const std::pair<std::string, std::string>> extra_metadata) {
+                                         std::span<const std::pair<std::string, std::string>> extra_metadata,
+                                         std::uint64_t data_alignment) {
   std::string text(8, '\0');
   text += R"({"__metadata__":{"format":"pt")";
   for (const auto& [key, value] : extra_metadata) text += "," + quoted(key) + ":" + quoted(value);
@@ -305,7 +306,7 @@ std::string serialize_safetensors_header(std::span<const TensorLayout> tensors,
     offset = *end;
   }
   text += "}";
-  text.resize(round_up(text.size(), kDataAlignment), ' ');
+  text.resize(round_up(text.size(), data_alignment), ' ');
   const std::uint64_t length = text.size() - 8;
   if (length > kMaxHeaderBytes) {
     throw Error(ErrorCode::kInvalidInput, "a safetensors header of " + number(tensors.size()) + " tensors would have " + number(length) +

@@ -13,6 +13,7 @@
 #include "moeweld/base/error.h"
 #include "moeweld/formats/safetensors.h"
 #include "moeweld/merge/block_scales.h"
+#include "moeweld/plan/schedule.h"
 
 namespace moeweld::plan {
 namespace {
@@ -25,19 +26,29 @@ std::uint64_t tensor_bytes(const OutputTensor& tensor) {
 
 constexpr std::string_view kScaleEnding = "_scale_inv";
 
+/// A file of this much has its data begin at a whole kCutAlignmentBytes, for which the header grows by half as much on average.
+constexpr std::uint64_t kAlignedFileBytes = 128 * kCutAlignmentBytes;
+constexpr int kWholeAlignments = 64;  ///< ranks before any width
+
 /// Wider elements come first, so that all are naturally aligned. Codes with their scales come between wider elements and BF16: aligned, if
-/// the codes fill whole words.
-int alignment_rank(const OutputTensor& tensor, bool in_pair) { return in_pair ? 3 : static_cast<int>(size_bytes(tensor.dtype)); }
+/// the codes fill whole words. Where `whole_first`, what fills whole kCutAlignmentBytes comes before all: as most matrices of most models
+/// do, these then begin and end where ranks may share the work, and no tensor is on two of them.
+int alignment_rank(const OutputTensor& tensor, bool in_pair, bool whole_first) {
+  if (in_pair) return 3;
+  const std::uint64_t size = tensor_bytes(tensor);
+  if (whole_first && size > 0 && size % kCutAlignmentBytes == 0) return kWholeAlignments;
+  return static_cast<int>(size_bytes(tensor.dtype));
+}
 
 /// The tensors of one file in the order of their bytes, scales as tensors of their own.
-std::vector<OutputTensor> in_file_order(std::span<OutputTensor> tensors) {
+std::vector<OutputTensor> in_file_order(std::span<OutputTensor> tensors, bool whole_first) {
   std::vector<std::pair<int, OutputTensor>> ranked;
   for (OutputTensor& tensor : tensors) {
     std::optional<Operation> scales = std::exchange(tensor.scales, std::nullopt);
     const bool in_pair = scales && tensor_bytes(tensor) % sizeof(float) == 0;
     const Shape shape = tensor.shape;
     const std::string name = tensor.name;
-    const int rank = alignment_rank(tensor, in_pair);
+    const int rank = alignment_rank(tensor, in_pair, whole_first);
     ranked.emplace_back(rank, std::move(tensor));
     if (!scales) continue;
     OutputTensor own;
@@ -46,7 +57,7 @@ std::vector<OutputTensor> in_file_order(std::span<OutputTensor> tensors) {
     own.shape = {merge::num_scale_blocks(shape.at(0)), merge::num_scale_blocks(shape.at(1))};
     own.parts.push_back(std::move(*scales));
     own.parts.back().name = own.name;
-    const int own_rank = alignment_rank(own, in_pair);
+    const int own_rank = alignment_rank(own, in_pair, whole_first);
     ranked.emplace_back(own_rank, std::move(own));
   }
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
@@ -122,7 +133,10 @@ std::string shard_name(std::size_t index, std::size_t count) {
 }
 
 void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& plan, std::uint64_t own_metadata_bytes) {
-  std::vector<OutputTensor> in_file = in_file_order(tensors);
+  std::uint64_t data_bytes = 0;
+  for (const OutputTensor& tensor : tensors) data_bytes += tensor_bytes(tensor);
+  const bool is_aligned = data_bytes >= kAlignedFileBytes;
+  std::vector<OutputTensor> in_file = in_file_order(tensors, is_aligned);
   std::vector<formats::TensorLayout> layout;
   layout.reserve(in_file.size());
   for (const OutputTensor& tensor : in_file) layout.push_back({tensor.name, tensor.dtype, tensor.shape});
@@ -130,7 +144,8 @@ void append_file(std::string name, std::span<OutputTensor> tensors, MergePlan& p
   PlannedOutputFile file;
   file.name = std::move(name);
   file.own_metadata_bytes = own_metadata_bytes;
-  if (own_metadata_bytes == 0) file.header = formats::serialize_safetensors_header(layout);
+  if (own_metadata_bytes == 0)
+    file.header = formats::serialize_safetensors_header(layout, {}, is_aligned ? kCutAlignmentBytes : formats::kDataAlignment);
   std::uint64_t position = own_metadata_bytes == 0 ? file.header.size() : own_metadata_bytes;
   for (OutputTensor& tensor : in_file) {
     const std::uint64_t size = tensor_bytes(tensor);

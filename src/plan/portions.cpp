@@ -18,6 +18,8 @@ constexpr std::uint64_t kLargestPortionBytes = 256 * kCutAlignmentBytes;
 constexpr double kPortionTolerance = 0.5;
 /// And is left out if what is measured twice is more than this part of the portion's cost.
 constexpr double kMostSharing = 0.5;
+/// Less than this part of it is nothing.
+constexpr double kFreeSharing = 0.02;
 
 }  // namespace
 
@@ -60,6 +62,7 @@ Portions make_portions(const MergePlan& plan, const Schedule& schedule, std::uin
         ideal += step;
         if (cut.border <= begin || cut.border >= end) continue;
         if (static_cast<double>(cut.sharing_bytes) > kMostSharing * (cut_cost - begin_cost)) continue;
+        if (static_cast<double>(cut.sharing_bytes) > kFreeSharing * step) portions.has_free_borders = false;
         add(runs, begin, cut.border);
         begin = cut.border;
         begin_cost = cut_cost;

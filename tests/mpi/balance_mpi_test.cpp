@@ -50,7 +50,7 @@ TEST(WorkBoardOverMpi, GivesEveryPortionOnce) {
   const auto ranks = static_cast<std::uint64_t>(peers->size());
   std::vector<std::uint64_t> first = {0};
   for (std::uint64_t rank = 0; rank < ranks; ++rank) first.push_back(first.back() + 40 * (rank % 3));
-  const auto board = peers->make_work_board(first);
+  const auto board = peers->make_work_board(first, true);
   ASSERT_TRUE(board->needs_serving());
   std::vector<std::uint64_t> taken;
   for (bool is_open = false, has_all = false; !has_all;) {

@@ -244,7 +244,7 @@ class SimulatedWorld {
       world_.exchange(rank_, "barrier", {}, [](const auto&) {});
     }
     std::unique_ptr<ProgressBoard> make_progress_board() override { return std::make_unique<Board>(world_, rank_); }
-    std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) override {
+    std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion, bool) override {
       return std::make_unique<SimulatedWorkBoard>(world_, rank_, first_portion);
     }
 

@@ -40,8 +40,8 @@ class Peers {
   /// A board of this world; several may exist. Collective.
   virtual std::unique_ptr<ProgressBoard> make_progress_board() = 0;
 
-  /// A board over WorkDivision(first_portion), which is the same on every rank and has size() + 1 entries. Collective.
-  virtual std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion) = 0;
+  /// A board over WorkDivision(first_portion, spares_last), which is the same on every rank and has size() + 1 entries. Collective.
+  virtual std::unique_ptr<WorkBoard> make_work_board(std::span<const std::uint64_t> first_portion, bool spares_last) = 0;
 };
 
 /// Ranks agree on the outcome of a phase: if any rank has problems, every rank throws the same Error (all problems in rank order, equal

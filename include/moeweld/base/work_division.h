@@ -15,12 +15,12 @@ class WorkDivision {
  public:
   /// Rank r begins with portions [first_portion[r], first_portion[r + 1]); entries ascend. The first of each stretch counts as taken: its
   /// rank begins with it unasked.
-  /// `spares_last`: see take(); without it, work moves wherever it can, which is what a simulation wants.
-  explicit WorkDivision(std::span<const std::uint64_t> first_portion, bool spares_last = true);
+  /// `spares_last`: see take(); without it, work moves wherever it can, which is best where borders between ranks cost nothing.
+  WorkDivision(std::span<const std::uint64_t> first_portion, bool spares_last);
 
   /// What `rank` does next: the front of its stretch, or, when that is empty, of the back half of the longest stretch, which becomes its
-  /// own then. A stretch's last two portions go to a rank that has taken at least twice as many as its owner: else the owner will come for
-  /// them soon, and what a border between ranks costs is not worth it. Nothing when there is none for it.
+  /// own then. With `spares_last` a stretch's last two portions go to a rank that has taken at least twice as many as its owner: else the
+  /// owner will come for them soon, and what a border between ranks costs is not worth it. Nothing when there is none for it.
   std::optional<std::uint64_t> take(std::size_t rank);
 
   /// Nothing is left from now on.

@@ -40,6 +40,8 @@ std::uint64_t parse_header_length(std::span<const std::byte> first_8_bytes, std:
 /// within the file, and equal to shape × dtype. All problems of one header are collected (at most 20). Every message names both numbers.
 SafetensorsHeader parse_safetensors_header(std::string_view header_json, std::uint64_t file_size_bytes, const std::string& path);
 
+constexpr std::uint64_t kDataAlignment = 4096;
+
 /// What one output tensor needs to be laid out.
 struct TensorLayout {
   std::string name;
@@ -48,10 +50,9 @@ struct TensorLayout {
 };
 
 /// Builds the bytes before the data for tensors stored in this order: length, JSON with {"__metadata__":{"format":"pt"}} (and more, if
-/// given), padded with spaces so that data starts at a multiple of kDataAlignment. Offsets follow from the order, without gaps.
+/// given), padded with spaces so that data starts at a multiple of `data_alignment`. Offsets follow from the order, without gaps.
 std::string serialize_safetensors_header(std::span<const TensorLayout> tensors,
-                                         std::span<const std::pair<std::string, std::string>> extra_metadata = {});
-
-constexpr std::uint64_t kDataAlignment = 4096;
+                                         std::span<const std::pair<std::string, std::string>> extra_metadata = {},
+                                         std::uint64_t data_alignment = kDataAlignment);
 
 }  // namespace moeweld::formats

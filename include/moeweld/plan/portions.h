@@ -17,6 +17,8 @@ struct Portions {
   std::vector<std::size_t> first_run;        ///< per portion, into runs; one entry more than there are portions
   std::vector<std::uint64_t> first_portion;  ///< per rank; world_size + 1 entries. Ranks without runs have none
 
+  bool has_free_borders = true;  ///< who does the two sides of one apart measures next to nothing twice
+
   std::span<const FileRun> runs_of(std::uint64_t portion) const {
     return std::span(runs).subspan(first_run.at(portion), first_run.at(portion + 1) - first_run.at(portion));
   }

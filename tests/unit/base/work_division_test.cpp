@@ -16,7 +16,7 @@ using Portion = std::optional<std::uint64_t>;
 
 TEST(WorkDivision, ARankTakesItsOwnFromTheFrontThenTheBackHalfOfTheLongest) {
   const std::vector<std::uint64_t> first = {0, 3, 11, 11};
-  WorkDivision division(first);  // left: 1-2, 4-10, none
+  WorkDivision division(first, true);  // left: 1-2, 4-10, none
   EXPECT_EQ(division.take(0), Portion(1));
   EXPECT_EQ(division.take(0), Portion(2));
   EXPECT_EQ(division.take(0), Portion(7)) << "of 4-10 the back half";
@@ -32,19 +32,29 @@ TEST(WorkDivision, ARankTakesItsOwnFromTheFrontThenTheBackHalfOfTheLongest) {
 
 TEST(WorkDivision, TheLastTwoPortionsAreLeftToAnOwnerWhoIsNotMuchSlower) {
   const std::vector<std::uint64_t> first = {0, 3, 6};
-  WorkDivision division(first);  // left: 1-2 and 4-5
+  WorkDivision division(first, true);  // left: 1-2 and 4-5
   EXPECT_EQ(division.take(0), Portion(1));
   EXPECT_EQ(division.take(0), Portion(2));
   EXPECT_EQ(division.take(1), Portion(4));
   EXPECT_EQ(division.take(0), Portion()) << "3 taken, 2 by the owner of 5";
   EXPECT_EQ(division.take(1), Portion(5));
 
-  WorkDivision slower(first);
+  WorkDivision slower(first, true);
   EXPECT_EQ(slower.take(0), Portion(1));
   EXPECT_EQ(slower.take(0), Portion(2));
   EXPECT_EQ(slower.take(0), Portion(5)) << "the back half of 4-5";
   EXPECT_EQ(slower.take(0), Portion(4)) << "4 taken, 1 by its owner";
   EXPECT_EQ(slower.take(1), Portion());
+}
+
+TEST(WorkDivision, WhereBordersCostNothingTheLastPortionMovesToo) {
+  const std::vector<std::uint64_t> first = {0, 3, 6};
+  WorkDivision division(first, false);  // left: 1-2 and 4-5
+  EXPECT_EQ(division.take(0), Portion(1));
+  EXPECT_EQ(division.take(0), Portion(2));
+  EXPECT_EQ(division.take(1), Portion(4));
+  EXPECT_EQ(division.take(0), Portion(5));
+  EXPECT_EQ(division.take(1), Portion());
 }
 
 TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
@@ -58,7 +68,7 @@ TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
       first.push_back(first.back() + generator() % 12);
       for (std::uint64_t portion = first[rank] + 1; portion < first[rank + 1]; ++portion) left.insert(portion);
     }
-    WorkDivision division(first);
+    WorkDivision division(first, true);
     std::map<std::size_t, std::uint64_t> last;
     while (!left.empty()) {
       const std::size_t rank = generator() % ranks;
@@ -75,7 +85,7 @@ TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
 
 TEST(WorkDivision, AClosedOneHasNothing) {
   const std::vector<std::uint64_t> first = {0, 5, 10};
-  WorkDivision division(first);
+  WorkDivision division(first, true);
   EXPECT_TRUE(division.take(1));
   division.close();
   EXPECT_EQ(division.take(0), Portion());
@@ -86,8 +96,8 @@ TEST(WorkBoard, ThreadsShareOneDivisionPerBoard) {
   const std::vector<std::uint64_t> first = {0, 1000, 1000, 2000};
   std::vector<std::vector<std::uint64_t>> taken(3);
   run_thread_peers(3, [&](Peers& peers) {
-    const auto board = peers.make_work_board(first);
-    const auto other = peers.make_work_board(first);
+    const auto board = peers.make_work_board(first, true);
+    const auto other = peers.make_work_board(first, true);
     EXPECT_FALSE(board->needs_serving());
     while (true) {
       board->ask();
@@ -112,7 +122,7 @@ TEST(WorkBoard, ThreadsShareOneDivisionPerBoard) {
 TEST(WorkBoard, AfterARankHasFailedNobodyGetsMore) {
   const std::vector<std::uint64_t> first = {0, 100, 200};
   run_thread_peers(2, [&](Peers& peers) {
-    const auto board = peers.make_work_board(first);
+    const auto board = peers.make_work_board(first, true);
     if (peers.rank() == 1) board->leave(true);
     peers.barrier();
     if (peers.rank() == 0) {

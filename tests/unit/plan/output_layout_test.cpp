@@ -72,6 +72,27 @@ TEST(OutputLayout, WiderElementsComeFirstAndEqualOnesKeepTheirOrder) {
   for (const PlannedTensor& planned : plan.tensors) EXPECT_EQ(planned.begin % size_bytes(planned.dtype), 0U) << planned.name;
 }
 
+// 128 MiB of data: whole MiB come first, whatever the width of their elements, and the data begin at one.
+TEST(OutputLayout, InALargeFileMatricesOfWholeMebibytesBeginAndEndAtOne) {
+  constexpr std::uint64_t kMebibyte = 1 << 20;
+  const std::vector<OutputTensor> tensors = {tensor("norm", DType::kBF16, {4096}), tensor("q", DType::kBF16, {32, kMebibyte}),
+                                             tensor("bias", DType::kF32, {7}), tensor("k", DType::kF32, {16, kMebibyte}),
+                                             tensor("odd", DType::kBF16, {3})};
+  const MergePlan large = laid_out(tensors, 1'000'000'000);
+  EXPECT_EQ(names_by_file(large), (std::vector<std::vector<std::string>>{{"q", "k", "bias", "norm", "odd"}}));
+  EXPECT_EQ(large.output_files[0].header.size(), kMebibyte);
+  EXPECT_EQ(large.tensors[0].begin, kMebibyte);
+  EXPECT_EQ(large.tensors[1].begin, 65 * kMebibyte);
+  for (const PlannedTensor& planned : large.tensors) EXPECT_EQ(planned.begin % size_bytes(planned.dtype), 0U) << planned.name;
+  const PlannedOutputFile& file = large.output_files[0];
+  const auto header = formats::parse_safetensors_header(std::string_view(file.header).substr(8), file.size_bytes, file.name);
+  EXPECT_EQ(header.tensors.size(), 5U);
+
+  const MergePlan small = laid_out(tensors, 100 * kMebibyte);
+  EXPECT_EQ(names_by_file(small), (std::vector<std::vector<std::string>>{{"bias", "norm", "q"}, {"k", "odd"}}));
+  EXPECT_EQ(small.output_files[0].header.size(), formats::kDataAlignment);
+}
+
 TEST(OutputLayout, HeadersSayWhereThePlanPutsEachTensor) {
   const MergePlan plan = laid_out({tensor("a", DType::kBF16, {3, 5}), tensor("scalar", DType::kF32, {}),
                                    tensor("none", DType::kBF16, {0, 5}), tensor("b", DType::kBF16, {7})},

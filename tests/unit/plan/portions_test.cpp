@@ -68,6 +68,24 @@ TEST(Portions, OfWhatRemainsLeaveOutWhatIsFinished) {
   EXPECT_GT(portions.first_run.size(), remaining.size());
 }
 
+TEST(Portions, SayWhetherTheirBordersCostAnything) {
+  const auto has_free_borders = [](const MergePlan& plan) {
+    const Portions portions = make_portions(plan, make_schedule(plan, 2), 4 * kMiB);
+    EXPECT_GT(portions.first_portion.back(), 8U);
+    return portions.has_free_borders;
+  };
+  EXPECT_TRUE(has_free_borders(plan_of("linear"))) << "nothing is measured";
+  EXPECT_FALSE(has_free_borders(plan_of("slerp"))) << "tensors end between two MiB";
+  std::vector<OutputTensor> tensors;
+  for (int layer = 0; layer < 20; ++layer) {
+    tensors.push_back(merged(std::to_string(layer) + ".norm", "slerp", 4096));
+    tensors.push_back(merged(std::to_string(layer) + ".up", "slerp", 4 * kMiB));
+  }
+  MergePlan plan;
+  lay_out(std::move(tensors), {}, plan);
+  EXPECT_TRUE(has_free_borders(plan)) << "tensors of 8 MiB side by side";
+}
+
 TEST(Portions, AreAboutAsLargeAsAskedWhereAnyCutIsAllowed) {
   const MergePlan plan = plan_of("linear");
   const Portions portions = make_portions(plan, make_schedule(plan, 2), 4 * kMiB);
