@@ -29,7 +29,8 @@ from full_scale import MPI_ENVIRONMENT
 # Beside end_to_end's.
 FP8_PAIR = "merge_method: linear\nmodels:\n  - {model: %(fp8)s, parameters: {weight: 0.6}}\n  - {model: %(fp8_two)s, parameters: {weight: 0.4}}\n"
 CONFIGS = {**end_to_end.CONFIGS, "fp8_block": end_to_end.CONFIGS["fp8_linear"] + "out_dtype: fp8_block\n", "fp8_pair": FP8_PAIR,
-           "fp8_pair_block": FP8_PAIR + "out_dtype: fp8_block\n"}
+           "fp8_pair_block": FP8_PAIR + "out_dtype: fp8_block\n",
+           "ties_float32": end_to_end.CONFIGS["ties"] + "out_dtype: float32\n"}  # arithmetic in float64: bound by nothing but computing
 
 
 def prepare_memory(files):
@@ -72,7 +73,7 @@ class Bench:
         else:
             launcher = ["taskset", "-c", str(core)] if bound else []
         command = [*launcher, self.program, os.path.join(self.work, method + ".yml"), os.path.join(self.work, name), "--writes", "nothing", "--io",
-                   "buffered", "--threads", "1", "--balance", self.options.balance]
+                   "buffered", "--threads", "1", "--balance", self.options.balance, "--memory-limit", self.options.memory_limit]
         return subprocess.Popen(command, env={**MPI_ENVIRONMENT, **os.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     @staticmethod
@@ -114,6 +115,7 @@ def main():
     parser.add_argument("--out")
     parser.add_argument("--balance", choices=("static", "dynamic"), default="dynamic")
     parser.add_argument("--cores", choices=("own", "shared"), default="own", help="a core for each rank and process, or all cores for all")
+    parser.add_argument("--memory-limit", default="2GiB", help="of a rank; where untouched memory is dear, two ranks that touch twice as much pay twice")
     parser.add_argument("--reuse", action="store_true", help="the models that an earlier run with this flag left in --work; they are kept again")
     options = parser.parse_args()
     methods, rates = ([name for name in text.split(",") if name] for text in (options.methods, options.rates))

@@ -1,6 +1,9 @@
 #include "moeweld/base/digest.h"
 
 #include <xxhash.h>
+#ifdef MOEWELD_XXHASH_DISPATCH
+#include <xxh_x86dispatch.h>  // makes XXH3_128bits the processor's
+#endif
 
 #include <cstring>
 

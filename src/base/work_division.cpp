@@ -18,7 +18,7 @@ WorkDivision::WorkDivision(std::span<const std::uint64_t> first_portion, bool sp
   }
 }
 
-std::optional<std::uint64_t> WorkDivision::take(std::size_t rank) {
+std::optional<WorkDivision::Taken> WorkDivision::take(std::size_t rank) {
   Stretch& own = stretches_.at(rank);
   if (own.begin == own.end) {
     const auto longest = std::max_element(stretches_.begin(), stretches_.end(),
@@ -30,7 +30,8 @@ std::optional<std::uint64_t> WorkDivision::take(std::size_t rank) {
     longest->end = own.begin;
   }
   ++own.num_taken;
-  return own.begin++;
+  const std::uint64_t portion = own.begin++;
+  return Taken{portion, own.begin == own.end};
 }
 
 void WorkDivision::close() {

@@ -13,7 +13,17 @@ namespace {
 constexpr int kAskTag = 1;
 constexpr int kLeaveTag = 2;
 constexpr int kAnswerTag = 3;
+
+// An answer is one number: twice the portion, and one more at the end of a stretch.
 constexpr std::uint64_t kNothingLeft = ~std::uint64_t{0};
+
+std::uint64_t encoded(const std::optional<WorkDivision::Taken>& taken) {
+  return taken ? 2 * taken->portion + (taken->is_end ? 1 : 0) : kNothingLeft;
+}
+std::optional<WorkDivision::Taken> decoded(std::uint64_t answer) {
+  if (answer == kNothingLeft) return std::nullopt;
+  return WorkDivision::Taken{answer / 2, answer % 2 == 1};
+}
 
 /// Rank 0 has the division and answers, whenever it serves. A rank has one question open at most, and ends with a message of another tag
 /// that rank 0 waits for, so that nothing is left on its way.
@@ -38,6 +48,7 @@ class MpiWorkBoard final : public WorkBoard {
   MpiWorkBoard& operator=(const MpiWorkBoard&) = delete;
 
   bool needs_serving() const override { return true; }
+  bool answers() const override { return rank_ == 0; }
 
   void ask() override {
     is_open_ = true;
@@ -50,7 +61,7 @@ class MpiWorkBoard final : public WorkBoard {
     if (!is_open_ || !is_here()) return std::nullopt;
     is_open_ = false;
     if (rank_ == 0) return Answer{division_.take(0)};
-    return answer_ == kNothingLeft ? Answer{} : Answer{answer_};
+    return Answer{decoded(answer_)};
   }
 
   void serve() override {
@@ -112,7 +123,7 @@ class MpiWorkBoard final : public WorkBoard {
     }
     // The last answer has been received: else there were no other question.
     check_mpi(MPI_Wait(&answering_[from], MPI_STATUS_IGNORE), "MPI_Wait");
-    answers_[from] = division_.take(from).value_or(kNothingLeft);
+    answers_[from] = encoded(division_.take(from));
     check_mpi(MPI_Isend(&answers_[from], 1, MPI_UINT64_T, status.MPI_SOURCE, kAnswerTag, comm_.get(), &answering_[from]), "MPI_Isend");
     return true;
   }

@@ -20,6 +20,10 @@ namespace moeweld::exec {
 
 namespace {
 
+/// So many units are left when more work is asked for: reading them takes some milliseconds, and so may the answer. What is asked for early
+/// nobody else can take.
+constexpr std::size_t kAskAheadUnits = 2 * kReadAheadUnits;
+
 class MainPass {
  public:
   MainPass(WorkSource& work, const std::string& directory, RankPipeline& pipeline)
@@ -32,18 +36,22 @@ class MainPass {
 
   std::vector<RunDigests> run() {
     UnitReader reader(plan_, pipeline_.files, pipeline_.slots, pipeline_.options.in_one_thread);
-    // The reader is not idle while a question for more is on its way; and what is asked for early nobody else can take.
-    const std::size_t ahead = pipeline_.options.in_one_thread ? 0 : kReadAheadUnits;
+    const std::size_t ahead = pipeline_.options.in_one_thread ? 0 : kAskAheadUnits;
     while (true) {
-      while (reader.num_left() <= ahead && supply(reader)) {
+      while (reader.num_left() <= (work_.next_is_others() ? 0 : ahead) && supply(reader)) {
       }
       if (reader.num_left() == 0) break;
       const auto start = Clock::now();
-      residents_.push_back({reader.take(), 0});
+      LoadedUnit unit = reader.take();
       pipeline_.report.read_wait_seconds += seconds_since(start);
-      Resident& resident = residents_.back();
+      pipeline_.report.read_bytes += unit.read_bytes;
+      if (unit.pieces.front().only_measures) {
+        measure_only(std::move(unit));
+        report_progress();
+        continue;
+      }
+      Resident& resident = residents_.emplace_back(std::move(unit), 0);
       resident.pieces_left = resident.unit.pieces.size();
-      pipeline_.report.read_bytes += resident.unit.read_bytes;
       pipeline_.look_at_values(resident.unit);
       for (const std::uint32_t index : resident.unit.with_nan_codes) {
         const plan::Operation& operation = plan_.operations[index];
@@ -92,6 +100,26 @@ class MainPass {
       stream_.close();
     }
     return true;
+  }
+
+  /// A unit of one operation that is decided with its last unit, and read again to be applied.
+  void measure_only(LoadedUnit unit) {
+    const auto start = Clock::now();
+    const Piece& piece = unit.pieces.front();
+    const plan::Operation& operation = plan_.operations[piece.operation];
+    const merge::MethodRow& method = pipeline_.method_of(operation);
+    const auto phase = method.next_phase(operation.task, {});
+    merge::measure_blocks(method, operation.task, {}, *phase,
+                          {.first_element = piece.first_element, .num_elements = piece.num_elements, .inputs = unit.sources(0)},
+                          measured_alone_);
+    if (piece.is_last) {
+      std::vector<merge::PhasePartial> partials;
+      partials.push_back(std::exchange(measured_alone_, {}));
+      merge::decide_phase(method, operation.task, *phase, std::move(partials), pipeline_.decided[piece.operation]);
+      pipeline_.remember(std::span(&piece.operation, 1));
+    }
+    pipeline_.slots.release(std::move(unit.slot));
+    pipeline_.report.measure_seconds += seconds_since(start);
   }
 
   /// A unit in memory until all its pieces are applied.
@@ -436,10 +464,11 @@ class MainPass {
   const plan::MergePlan& plan_;
   UnitStream stream_;
   WindowWriter writer_;
-  std::deque<Resident> residents_;  // a deque: references stay valid at both ends
-  std::vector<HeldPiece> held_;     // pieces of the one operation that is being held
-  merge::PhasePartial partial_;     // of its current phase
-  merge::Decisions guess_;          // of the one operation that is applied under a guess
+  std::deque<Resident> residents_;      // a deque: references stay valid at both ends
+  std::vector<HeldPiece> held_;         // pieces of the one operation that is being held
+  merge::PhasePartial partial_;         // of its current phase
+  merge::PhasePartial measured_alone_;  // of the one operation that is measured and not held
+  merge::Decisions guess_;              // of the one operation that is applied under a guess
   std::vector<merge::Doubts> doubts_;
   BlockScaledBands bands_;
   std::vector<float> band_values_;

@@ -21,10 +21,15 @@ using Answer = WorkBoard::Answer;
 /// Asks if that has not been done yet; the answer if it is here, or with `wait` when it is.
 using Asking = std::function<std::optional<Answer>(bool wait)>;
 
-/// A look costs microseconds; another rank's question waits for one at most.
-constexpr auto kLook = std::chrono::milliseconds(2);
+/// Another rank's question waits for one look at most; what that rank still has to read then takes as long. Each look takes the processor
+/// from the thread that computes: with 500 in a second that was noticed.
+constexpr auto kLook = std::chrono::milliseconds(5);
+/// On ranks that nobody asks.
+constexpr auto kSeldomLook = std::chrono::milliseconds(20);
 /// While this rank's own question is open.
-constexpr auto kQuickLook = std::chrono::microseconds(200);
+constexpr auto kQuickLook = std::chrono::microseconds(500);
+/// When this rank has nothing else to do.
+constexpr auto kIdleLook = std::chrono::milliseconds(2);
 constexpr int kLooksPerCallback = 50;
 
 class BoardSource final : public WorkSource {
@@ -33,6 +38,7 @@ class BoardSource final : public WorkSource {
       : portions_(portions),
         begin_(portions.first_portion.at(static_cast<std::size_t>(rank))),
         end_(portions.first_portion.at(static_cast<std::size_t>(rank) + 1)),
+        next_is_others_(end_ - begin_ <= 1),
         pipeline_(pipeline),
         asking_(std::move(asking)) {}
 
@@ -47,18 +53,23 @@ class BoardSource final : public WorkSource {
     RankReport& report = pipeline_.report;
     ++report.num_asked;
     if (!answer->portion) return std::span<const plan::FileRun>();
-    const std::span<const plan::FileRun> runs = portions_.runs_of(*answer->portion);
-    if (*answer->portion < begin_ || *answer->portion >= end_) {
+    const auto [portion, is_end] = *answer->portion;
+    next_is_others_ = is_end;
+    const std::span<const plan::FileRun> runs = portions_.runs_of(portion);
+    if (portion < begin_ || portion >= end_) {
       for (const plan::FileRun& run : runs)
         report.taken_bytes += (run.end - run.begin) * pipeline_.plan.output_files[run.file].num_places();
     }
     return runs;
   }
 
+  bool next_is_others() const override { return next_is_others_; }
+
  private:
   const plan::Portions& portions_;
   const std::uint64_t begin_;
   const std::uint64_t end_;
+  bool next_is_others_;
   RankPipeline& pipeline_;
   const Asking asking_;
   bool is_first_ = true;
@@ -87,13 +98,13 @@ class Counter {
     for_server_.notify_one();
   }
 
-  /// Waits for news until it is time for the next look. Whether the worker has ended.
-  bool look(WorkBoard& board) {
+  /// Waits for news, at most for `pause`, and looks. Whether the worker has ended.
+  bool look(WorkBoard& board, Clock::duration pause) {
     bool is_wanted = false;
     bool has_ended = false;
     {
       std::unique_lock lock(mutex_);
-      const auto pause = state_ == State::kAsked ? std::chrono::duration_cast<Clock::duration>(kQuickLook) : Clock::duration(kLook);
+      if (state_ == State::kAsked) pause = kQuickLook;
       for_server_.wait_for(lock, pause, [this] { return has_ended_ || state_ == State::kWanted; });
       is_wanted = state_ == State::kWanted;
       has_ended = has_ended_;
@@ -150,9 +161,10 @@ void work_beside(WorkBoard& board, const plan::Portions& portions, int rank, Ran
   });
   std::exception_ptr own_failure;
   try {
+    const Clock::duration pause = board.answers() ? kLook : kSeldomLook;
     bool has_ended = false;
     while (!has_ended) {
-      has_ended = counter.look(board);
+      has_ended = counter.look(board, pause);
       board.serve();
       progress.serve();
     }
@@ -177,7 +189,7 @@ void work_beside(WorkBoard& board, const plan::Portions& portions, int rank, Ran
         failure = std::current_exception();
       }
     }
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kIdleLook);
   }
   if (failure) std::rethrow_exception(failure);
 }

@@ -83,9 +83,8 @@ UnitReader::Turn UnitReader::next_turn() {
     std::unique_lock lock(mutex_);
     const auto may_read = [this] {
       if (next_ == units_.size()) return false;
-      const Piece& piece = units_[next_].front();
-      const bool held = needs_measuring(plan_.operations[piece.operation]) && !piece.is_guessed;
-      const std::size_t most = held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
+      const std::size_t most =
+          units_[next_].front().is_held ? std::max(kReadAheadUnits, kReadAheadBytesHeld / slots_.buffer_bytes()) : kReadAheadUnits;
       return next_ - num_taken_ < most;
     };
     changed_.wait(lock, [&] { return stop_ || failure_ || may_read(); });

@@ -65,32 +65,64 @@ UnitStream::Batch UnitStream::cut(std::span<const plan::FileRun> runs, std::opti
   batch.units = cut_units(pipeline_.plan, runs, pipeline_.sizes.slot_bytes, stretch_begin);
   // Two slots stay free for what is read while the tensor is held; its edges may take a slot more than its bytes.
   const std::size_t slots_to_hold = pipeline_.sizes.num_slots - 2;
-  struct Found {
+  struct Part {
     std::size_t num_units = 0;
     std::uint64_t num_elements = 0;
   };
-  std::map<std::uint32_t, Found> held;
+  std::map<std::uint32_t, Part> parts;
   for (Unit& unit : batch.units) {
     for (Piece& piece : unit) {
       piece.is_guessed = pipeline_.speculative.contains(piece.operation);
       const plan::Operation& operation = pipeline_.plan.operations[piece.operation];
       if (!operation.is_banded()) {
-        Found& found = held[piece.operation];
-        ++found.num_units;
-        found.num_elements += piece.num_elements;
+        Part& part = parts[piece.operation];
+        ++part.num_units;
+        part.num_elements += piece.num_elements;
       } else if (!piece.is_remembered) {
         // Bands are not held: what decides them is measured before.
-        held[operation.block_scaled ? piece.operation : operation.codes].num_units = slots_to_hold + 1;
+        parts[operation.block_scaled ? piece.operation : operation.codes].num_units = slots_to_hold + 1;
       }
     }
   }
-  for (const auto& [index, found] : held) {
+  std::set<std::uint32_t> held;
+  std::set<std::uint32_t> measured_on_the_way;
+  for (const auto& [index, part] : parts) {
     const plan::Operation& operation = pipeline_.plan.operations[index];
     if (!needs_measuring(operation) || pipeline_.decided.contains(index) || pipeline_.speculative.contains(index)) continue;
-    if (found.num_units > slots_to_hold || found.num_elements != operation.task.elements() || is_cheap_to_read_twice(operation))
+    if (measured_.contains(index)) continue;
+    const bool fits = part.num_units <= slots_to_hold && part.num_elements == operation.task.elements();
+    const bool in_one_phase = pipeline_.method_of(operation).next_phase(operation.task, {})->is_only;
+    if (fits && !(in_one_phase && is_cheap_to_read_twice(operation))) {
+      held.insert(index);
+    } else if (in_one_phase && !operation.is_banded()) {
+      measured_on_the_way.insert(index);
+    } else {
       batch.to_measure.push_back(index);
+    }
   }
+  for (Unit& unit : batch.units) {
+    for (Piece& piece : unit) piece.is_held = held.contains(piece.operation);
+  }
+  if (!measured_on_the_way.empty()) add_measuring(measured_on_the_way, batch.units);
+  measured_.merge(measured_on_the_way);
   return batch;
+}
+
+void UnitStream::add_measuring(const std::set<std::uint32_t>& operations, std::vector<Unit>& units) const {
+  std::set<std::uint32_t> to_come = operations;
+  std::vector<Unit> all;
+  for (Unit& unit : units) {
+    for (const Piece& piece : unit) {
+      if (to_come.erase(piece.operation) == 0) continue;
+      const std::uint64_t num_blocks = merge::num_blocks(pipeline_.plan.operations[piece.operation].task.elements());
+      for (Unit& measuring : cut_blocks(pipeline_.plan, piece.operation, 0, num_blocks, pipeline_.sizes.slot_bytes)) {
+        for (Piece& part : measuring) part.only_measures = true;
+        all.push_back(std::move(measuring));
+      }
+    }
+    all.push_back(std::move(unit));
+  }
+  units = std::move(all);
 }
 
 bool UnitStream::is_cheap_to_read_twice(const plan::Operation& operation) const {

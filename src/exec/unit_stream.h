@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,7 @@ class UnitStream {
   /// What can be read now.
   struct Batch {
     std::vector<std::uint32_t> to_measure;  ///< operations that have to be decided before any of the units is applied
+    /// What is not held and needs one phase only comes twice: whole, in units that only measure, before what is applied.
     std::vector<Unit> units;
   };
 
@@ -37,10 +39,13 @@ class UnitStream {
   std::uint64_t end_of_whole(const plan::FileRun& run) const;
 
   bool is_cheap_to_read_twice(const plan::Operation& operation) const;
+  /// Puts units that measure `operations` before the first ones that need them.
+  void add_measuring(const std::set<std::uint32_t>& operations, std::vector<Unit>& units) const;
 
   RankPipeline& pipeline_;
   std::vector<plan::FileRun> pending_;
   std::optional<plan::FileRun> stretch_;  // what was cut last, from its beginning
+  std::set<std::uint32_t> measured_;      // by units that were given out
   bool closed_ = false;
 };
 

@@ -22,6 +22,8 @@ struct Piece {
   std::uint64_t num_results = 0;
   bool is_remembered = false;  ///< scales of bands whose codes this rank has computed by then: nothing is read
   bool is_guessed = false;     ///< of an operation that is applied under a guess
+  bool is_held = false;        ///< until all of the operation is there and measured
+  bool only_measures = false;  ///< nothing is computed from it: the operation is read once more for that
 };
 
 /// Pieces whose inputs are read together into one slot.

@@ -15,6 +15,10 @@ class WorkSource {
   /// The next runs, empty when there is no more work; valid as long as the schedule. Nothing if that is not known yet: with `wait` it is
   /// waited for. Not collective.
   virtual std::optional<std::span<const plan::FileRun>> take(bool wait) = 0;
+
+  /// Whether the next runs would be taken from another rank, which may itself be about to begin them: better not before this one has
+  /// nothing to do. A guess.
+  virtual bool next_is_others() const { return false; }
 };
 
 /// All at once.

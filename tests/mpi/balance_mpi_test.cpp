@@ -60,7 +60,7 @@ TEST(WorkBoardOverMpi, GivesEveryPortionOnce) {
     const auto answer = board->poll();
     if (!answer) continue;
     is_open = false;
-    if (answer->portion) taken.push_back(*answer->portion);
+    if (answer->portion) taken.push_back(answer->portion->portion);
     has_all = !answer->portion;
   }
   board->leave(false);

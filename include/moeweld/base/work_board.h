@@ -14,7 +14,7 @@ namespace moeweld {
 class WorkBoard {
  public:
   struct Answer {
-    std::optional<std::uint64_t> portion;  ///< none: nothing is left for anybody
+    std::optional<WorkDivision::Taken> portion;  ///< none: nothing is left for anybody
   };
 
   virtual ~WorkBoard() = default;
@@ -22,6 +22,9 @@ class WorkBoard {
   /// Whether serve() has to be called every few milliseconds until has_ended(), on every rank and from the thread that calls collectives,
   /// which then alone may use the board. Otherwise any one thread may, answers are there at once, and nobody has to serve.
   virtual bool needs_serving() const { return false; }
+
+  /// Whether other ranks' questions come to this one.
+  virtual bool answers() const { return false; }
 
   /// Asks for the next portion. Not before the last answer is here. Never waits; not collective.
   virtual void ask() = 0;

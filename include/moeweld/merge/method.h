@@ -44,6 +44,8 @@ struct PhaseShape {
   std::size_t num_counts = 0;  ///< integers: counts and histograms, added in any order
   /// Whether blocks yield float64 sums. The sums of one block may have any length; fold() combines them in block order.
   bool has_sums = false;
+  /// Whatever it yields, no other phase follows.
+  bool is_only = false;
 };
 
 /// What all blocks of one phase add up to.

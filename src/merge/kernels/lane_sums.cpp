@@ -20,6 +20,8 @@ struct Accumulators {
     for (std::size_t v = 0; v < kVectors; ++v) lanes[v] = hn::LoadU(Doubles(), sums.data() + v * hn::Lanes(Doubles()));
   }
   HWY_INLINE void Add(std::size_t v, DoubleVector value) { lanes[v] = hn::Add(lanes[v], value); }
+  // Of factors whose product is exact: fused or not, the sum is the same.
+  HWY_INLINE void AddExactProduct(std::size_t v, DoubleVector a, DoubleVector b) { lanes[v] = hn::MulAdd(a, b, lanes[v]); }
   HWY_INLINE void Store(LaneSums& sums) const {
     for (std::size_t v = 0; v < kVectors; ++v) hn::StoreU(lanes[v], Doubles(), sums.data() + v * hn::Lanes(Doubles()));
   }
@@ -49,9 +51,9 @@ void AddProductsBf16(const std::uint16_t* a, const std::uint16_t* b, std::size_t
       const std::size_t at = i + v * hn::Lanes(d);
       const auto value_a = source_a.Load(d, at);
       const auto value_b = source_b.Load(d, at);
-      lanes_aa.Add(v, hn::Mul(value_a, value_a));
-      lanes_ab.Add(v, hn::Mul(value_a, value_b));
-      lanes_bb.Add(v, hn::Mul(value_b, value_b));
+      lanes_aa.AddExactProduct(v, value_a, value_a);
+      lanes_ab.AddExactProduct(v, value_a, value_b);
+      lanes_bb.AddExactProduct(v, value_b, value_b);
     }
   }
   lanes_aa.Store(aa);

@@ -12,62 +12,115 @@ HWY_BEFORE_NAMESPACE();
 namespace moeweld::merge {
 namespace HWY_NAMESPACE {
 
-template <class Source, bool kHasBase, class D>
-HWY_INLINE hn::VFromD<D> Term(D d, const void* term, std::size_t i, hn::VFromD<D> base, hn::TFromD<D> weight) {
-  auto value = Source(term).Load(d, i);
-  if constexpr (kHasBase) value = hn::Sub(value, base);
-  return hn::Mul(hn::Set(d, weight), value);
-}
+// x / divisor, rounded once.
+template <class D>
+struct Scale {
+  using V = hn::VFromD<D>;
+  V divisor;
+  V factor;
+  bool is_one;
+  bool divide;
+  HWY_INLINE explicit Scale(double by) : divisor(hn::Set(D(), by)), is_one(by == 1.0) {
+    // Dividing by a power of two and multiplying by its reciprocal round the same real number.
+    int exponent = 0;
+    const bool has_reciprocal = std::frexp(by, &exponent) == 0.5 && std::abs(exponent) < 100;
+    factor = hn::Set(D(), has_reciprocal ? 1.0 / by : 1.0);
+    divide = !has_reciprocal;
+  }
+  HWY_INLINE V Apply(D, V value) const {
+    if (is_one) return value;
+    return divide ? hn::Div(value, divisor) : hn::Mul(value, factor);
+  }
+};
 
-// kTerms 0: any number.
-template <class Source, class Sink, bool kHasBase, std::size_t kTerms>
-void Combine(const LinearCombination& combination, std::size_t num, void* output) {
+template <bool kHasBase>
+void CombineTiles(const LinearCombination& combination, std::size_t num, double* output) {
   const hn::ScalableTag<double> d;
-  const Sink sink(output);
-  const Source base_source(combination.base);
-  const void* const* terms = combination.terms.data();
-  const double* weights = combination.weights.data();
-  const std::size_t num_terms = kTerms != 0 ? kTerms : combination.terms.size();
-  // Dividing by a power of two and multiplying by its reciprocal round the same real number.
-  int exponent = 0;
-  const bool reciprocal = std::frexp(combination.divisor, &exponent) == 0.5 && std::abs(exponent) < 100;
-  const bool divide = combination.divisor != 1.0 && !reciprocal;
-  const auto divisor = hn::Set(d, combination.divisor);
-  const auto factor = hn::Set(d, reciprocal ? 1.0 / combination.divisor : 1.0);
+  const Scale<decltype(d)> scale(combination.divisor);
   const auto lambda = hn::Set(d, combination.lambda);
   for (std::size_t i = 0; i < num; i += hn::Lanes(d)) {
     auto base = hn::Zero(d);
-    if constexpr (kHasBase) base = base_source.Load(d, i);
-    auto sum = Term<Source, kHasBase>(d, terms[0], i, base, weights[0]);
-    for (std::size_t k = 1; k < num_terms; ++k) sum = hn::Add(sum, Term<Source, kHasBase>(d, terms[k], i, base, weights[k]));
-    sum = divide ? hn::Div(sum, divisor) : hn::Mul(sum, factor);
+    if constexpr (kHasBase) base = hn::LoadU(d, static_cast<const double*>(combination.base) + i);
+    auto sum = hn::Zero(d);
+    for (std::size_t k = 0; k < combination.terms.size(); ++k) {
+      auto value = hn::LoadU(d, static_cast<const double*>(combination.terms[k]) + i);
+      if constexpr (kHasBase) value = hn::Sub(value, base);
+      const auto product = hn::Mul(hn::Set(d, combination.weights[k]), value);
+      sum = k == 0 ? product : hn::Add(sum, product);
+    }
+    sum = scale.Apply(d, sum);
     if constexpr (kHasBase) sum = hn::Add(hn::Mul(sum, lambda), base);
-    sink.Store(d, sum, i);
+    hn::StoreU(sum, d, output + i);
   }
 }
 
-template <class Source, class Sink, bool kHasBase>
-void CombineAnyNumber(const LinearCombination& combination, std::size_t num, void* output) {
+// As CombineTiles for BF16. Two neighbours share a 32-bit lane in memory: the lower ones and the upper ones are computed as two vectors, so
+// no operand has to be widened from 16 bits and no result narrowed to them.
+template <bool kHasBase, std::size_t kTerms>
+void CombinePairs(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
+  const hn::ScalableTag<double> d;
+  const FloatsFor<decltype(d)> df;
+  const hn::RebindToUnsigned<decltype(df)> du;
+  using V = hn::VFromD<decltype(d)>;
+  using VU = hn::VFromD<decltype(du)>;
+  const auto upper_bits = hn::Set(du, 0xFFFF0000u);
+  const auto nan = hn::Set(du, 0x7FC00000u);
+  const void* const* terms = combination.terms.data();
+  const double* weights = combination.weights.data();
+  const std::size_t num_terms = kTerms != 0 ? kTerms : combination.terms.size();
+  const Scale<decltype(d)> scale(combination.divisor);
+  const auto lambda = hn::Set(d, combination.lambda);
+  const auto halves_of = [&](const void* from, std::size_t i, V* halves) HWY_ATTR {
+    const VU pairs = LoadPairs(du, static_cast<const std::uint16_t*>(from) + i);
+    halves[0] = hn::PromoteTo(d, hn::BitCast(df, hn::ShiftLeft<16>(pairs)));
+    halves[1] = hn::PromoteTo(d, hn::BitCast(df, hn::And(pairs, upper_bits)));
+  };
+  for (std::size_t i = 0; i < num; i += 2 * hn::Lanes(d)) {
+    V base[2];
+    if constexpr (kHasBase) halves_of(combination.base, i, base);
+    V sum[2] = {hn::Zero(d), hn::Zero(d)};
+    for (std::size_t k = 0; k < num_terms; ++k) {
+      V values[2];
+      halves_of(terms[k], i, values);
+      const auto weight = hn::Set(d, weights[k]);
+      for (std::size_t h = 0; h < 2; ++h) {
+        if constexpr (kHasBase) values[h] = hn::Sub(values[h], base[h]);
+        const V product = hn::Mul(weight, values[h]);
+        sum[h] = k == 0 ? product : hn::Add(sum[h], product);
+      }
+    }
+    VU rounded[2];
+    for (std::size_t h = 0; h < 2; ++h) {
+      sum[h] = scale.Apply(d, sum[h]);
+      if constexpr (kHasBase) sum[h] = hn::Add(hn::Mul(sum[h], lambda), base[h]);
+      rounded[h] = RoundToUpperBf16(df, NarrowToFloats(df, sum[h]), nan);
+    }
+    StorePairs(du, hn::Or(hn::ShiftRight<16>(rounded[0]), hn::And(rounded[1], upper_bits)), output + i);
+  }
+}
+
+template <bool kHasBase>
+void CombinePairsOfAnyNumber(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
   switch (combination.terms.size()) {
     case 1:
-      return Combine<Source, Sink, kHasBase, 1>(combination, num, output);
+      return CombinePairs<kHasBase, 1>(combination, num, output);
     case 2:
-      return Combine<Source, Sink, kHasBase, 2>(combination, num, output);
+      return CombinePairs<kHasBase, 2>(combination, num, output);
     case 3:
-      return Combine<Source, Sink, kHasBase, 3>(combination, num, output);
+      return CombinePairs<kHasBase, 3>(combination, num, output);
     default:
-      return Combine<Source, Sink, kHasBase, 0>(combination, num, output);
+      return CombinePairs<kHasBase, 0>(combination, num, output);
   }
 }
 
 void CombineDoubles(const LinearCombination& combination, std::size_t num, double* output) {
-  if (combination.base != nullptr) return Combine<PlainSource<double>, PlainSink<double>, true, 0>(combination, num, output);
-  Combine<PlainSource<double>, PlainSink<double>, false, 0>(combination, num, output);
+  if (combination.base != nullptr) return CombineTiles<true>(combination, num, output);
+  CombineTiles<false>(combination, num, output);
 }
 
 void CombineBf16(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
-  if (combination.base != nullptr) return CombineAnyNumber<Bf16Source, Bf16Sink, true>(combination, num, output);
-  CombineAnyNumber<Bf16Source, Bf16Sink, false>(combination, num, output);
+  if (combination.base != nullptr) return CombinePairsOfAnyNumber<true>(combination, num, output);
+  CombinePairsOfAnyNumber<false>(combination, num, output);
 }
 
 }  // namespace HWY_NAMESPACE

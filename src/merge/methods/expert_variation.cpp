@@ -46,7 +46,7 @@ const std::vector<std::uint8_t>& redrawn_of(const Task& task) {
 
 std::optional<PhaseShape> next_phase(const Task& task, const Decisions& decisions) {
   if (!redraws(task) || !decisions.reals.empty()) return std::nullopt;
-  return PhaseShape{.phase = 0, .num_counts = 0, .has_sums = true};
+  return PhaseShape{.phase = 0, .num_counts = 0, .has_sums = true, .is_only = true};
 }
 
 /// Number of values, their mean and the sum of squared differences from it.

@@ -16,7 +16,7 @@ constexpr double kSmallestNorm = 1e-8;
 
 std::optional<PhaseShape> next_phase(const Task&, const Decisions& decisions) {
   if (!decisions.reals.empty()) return std::nullopt;
-  return PhaseShape{.phase = 0, .num_counts = 0, .has_sums = true};
+  return PhaseShape{.phase = 0, .num_counts = 0, .has_sums = true, .is_only = true};
 }
 
 void measure(const Task& task, const Decisions&, const PhaseShape&, const Elements& block, std::span<std::uint64_t>,

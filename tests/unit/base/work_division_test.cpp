@@ -14,47 +14,63 @@ namespace {
 
 using Portion = std::optional<std::uint64_t>;
 
+Portion taken_by(std::size_t rank, WorkDivision& division) {
+  const std::optional<WorkDivision::Taken> taken = division.take(rank);
+  return taken ? Portion(taken->portion) : Portion();
+}
+
 TEST(WorkDivision, ARankTakesItsOwnFromTheFrontThenTheBackHalfOfTheLongest) {
   const std::vector<std::uint64_t> first = {0, 3, 11, 11};
   WorkDivision division(first, true);  // left: 1-2, 4-10, none
-  EXPECT_EQ(division.take(0), Portion(1));
-  EXPECT_EQ(division.take(0), Portion(2));
-  EXPECT_EQ(division.take(0), Portion(7)) << "of 4-10 the back half";
-  EXPECT_EQ(division.take(1), Portion(4)) << "the owner goes on in front";
-  EXPECT_EQ(division.take(2), Portion(9)) << "what was taken may be taken again: 8-10 is longest";
-  EXPECT_EQ(division.take(2), Portion(10));
-  EXPECT_EQ(division.take(2), Portion()) << "5-6 are left to an owner who has taken as many";
-  EXPECT_EQ(division.take(0), Portion(8));
-  EXPECT_EQ(division.take(0), Portion(6)) << "5 taken, 2 by the owner";
-  EXPECT_EQ(division.take(1), Portion(5));
-  for (std::size_t rank = 0; rank < 3; ++rank) EXPECT_EQ(division.take(rank), Portion()) << rank;
+  EXPECT_EQ(taken_by(0, division), Portion(1));
+  EXPECT_EQ(taken_by(0, division), Portion(2));
+  EXPECT_EQ(taken_by(0, division), Portion(7)) << "of 4-10 the back half";
+  EXPECT_EQ(taken_by(1, division), Portion(4)) << "the owner goes on in front";
+  EXPECT_EQ(taken_by(2, division), Portion(9)) << "what was taken may be taken again: 8-10 is longest";
+  EXPECT_EQ(taken_by(2, division), Portion(10));
+  EXPECT_EQ(taken_by(2, division), Portion()) << "5-6 are left to an owner who has taken as many";
+  EXPECT_EQ(taken_by(0, division), Portion(8));
+  EXPECT_EQ(taken_by(0, division), Portion(6)) << "5 taken, 2 by the owner";
+  EXPECT_EQ(taken_by(1, division), Portion(5));
+  for (std::size_t rank = 0; rank < 3; ++rank) EXPECT_EQ(taken_by(rank, division), Portion()) << rank;
 }
 
 TEST(WorkDivision, TheLastTwoPortionsAreLeftToAnOwnerWhoIsNotMuchSlower) {
   const std::vector<std::uint64_t> first = {0, 3, 6};
   WorkDivision division(first, true);  // left: 1-2 and 4-5
-  EXPECT_EQ(division.take(0), Portion(1));
-  EXPECT_EQ(division.take(0), Portion(2));
-  EXPECT_EQ(division.take(1), Portion(4));
-  EXPECT_EQ(division.take(0), Portion()) << "3 taken, 2 by the owner of 5";
-  EXPECT_EQ(division.take(1), Portion(5));
+  EXPECT_EQ(taken_by(0, division), Portion(1));
+  EXPECT_EQ(taken_by(0, division), Portion(2));
+  EXPECT_EQ(taken_by(1, division), Portion(4));
+  EXPECT_EQ(taken_by(0, division), Portion()) << "3 taken, 2 by the owner of 5";
+  EXPECT_EQ(taken_by(1, division), Portion(5));
 
   WorkDivision slower(first, true);
-  EXPECT_EQ(slower.take(0), Portion(1));
-  EXPECT_EQ(slower.take(0), Portion(2));
-  EXPECT_EQ(slower.take(0), Portion(5)) << "the back half of 4-5";
-  EXPECT_EQ(slower.take(0), Portion(4)) << "4 taken, 1 by its owner";
-  EXPECT_EQ(slower.take(1), Portion());
+  EXPECT_EQ(taken_by(0, slower), Portion(1));
+  EXPECT_EQ(taken_by(0, slower), Portion(2));
+  EXPECT_EQ(taken_by(0, slower), Portion(5)) << "the back half of 4-5";
+  EXPECT_EQ(taken_by(0, slower), Portion(4)) << "4 taken, 1 by its owner";
+  EXPECT_EQ(taken_by(1, slower), Portion());
 }
 
 TEST(WorkDivision, WhereBordersCostNothingTheLastPortionMovesToo) {
   const std::vector<std::uint64_t> first = {0, 3, 6};
   WorkDivision division(first, false);  // left: 1-2 and 4-5
-  EXPECT_EQ(division.take(0), Portion(1));
-  EXPECT_EQ(division.take(0), Portion(2));
-  EXPECT_EQ(division.take(1), Portion(4));
-  EXPECT_EQ(division.take(0), Portion(5));
-  EXPECT_EQ(division.take(1), Portion());
+  EXPECT_EQ(taken_by(0, division), Portion(1));
+  EXPECT_EQ(taken_by(0, division), Portion(2));
+  EXPECT_EQ(taken_by(1, division), Portion(4));
+  EXPECT_EQ(taken_by(0, division), Portion(5));
+  EXPECT_EQ(taken_by(1, division), Portion());
+}
+
+TEST(WorkDivision, SaysWhenTheNextPortionWouldBeAnothers) {
+  const std::vector<std::uint64_t> first = {0, 3, 7};
+  WorkDivision division(first, false);  // left: 1-2 and 4-6
+  using Taken = WorkDivision::Taken;
+  EXPECT_EQ(division.take(0), (Taken{1, false}));
+  EXPECT_EQ(division.take(0), (Taken{2, true}));
+  EXPECT_EQ(division.take(0), (Taken{5, false})) << "5-6 are its own now";
+  EXPECT_EQ(division.take(1), (Taken{4, true})) << "the rest of its stretch is gone";
+  EXPECT_EQ(division.take(1), (Taken{6, true}));
 }
 
 TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
@@ -72,14 +88,14 @@ TEST(WorkDivision, GivesEveryPortionToOneRankInAnyOrder) {
     std::map<std::size_t, std::uint64_t> last;
     while (!left.empty()) {
       const std::size_t rank = generator() % ranks;
-      if (const Portion portion = division.take(rank)) {
+      if (const Portion portion = taken_by(rank, division)) {
         ASSERT_EQ(left.erase(*portion), 1U) << *portion;
         continue;
       }
       // Then others have two each at most, and theirs are not refused to them.
       ASSERT_LE(left.size(), 2 * (ranks - 1));
     }
-    for (std::size_t rank = 0; rank < ranks; ++rank) EXPECT_EQ(division.take(rank), Portion());
+    for (std::size_t rank = 0; rank < ranks; ++rank) EXPECT_EQ(taken_by(rank, division), Portion());
   }
 }
 
@@ -88,8 +104,8 @@ TEST(WorkDivision, AClosedOneHasNothing) {
   WorkDivision division(first, true);
   EXPECT_TRUE(division.take(1));
   division.close();
-  EXPECT_EQ(division.take(0), Portion());
-  EXPECT_EQ(division.take(1), Portion());
+  EXPECT_EQ(taken_by(0, division), Portion());
+  EXPECT_EQ(taken_by(1, division), Portion());
 }
 
 TEST(WorkBoard, ThreadsShareOneDivisionPerBoard) {
@@ -104,7 +120,7 @@ TEST(WorkBoard, ThreadsShareOneDivisionPerBoard) {
       const auto answer = board->poll();
       ASSERT_TRUE(answer);
       if (!answer->portion) break;
-      taken[static_cast<std::size_t>(peers.rank())].push_back(*answer->portion);
+      taken[static_cast<std::size_t>(peers.rank())].push_back(answer->portion->portion);
     }
     board->leave(false);
     EXPECT_TRUE(board->has_ended());

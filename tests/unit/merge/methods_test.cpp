@@ -170,6 +170,26 @@ void expect_slerp(const Case& merge_case, double t) {
   });
 }
 
+/// What the first phase of a tensor promises, and whether a second one follows it.
+std::pair<bool, bool> promised_only_and_followed(const Case& merge_case) {
+  const MethodRow& method = *merge_case.method;
+  const PhaseShape phase = method.next_phase(merge_case.task, {}).value();
+  std::vector<PhasePartial> partials(1);
+  measure_blocks(method, merge_case.task, {}, phase, merge_case.whole(), partials[0]);
+  Decisions decisions;
+  decide_phase(method, merge_case.task, phase, std::move(partials), decisions);
+  return {phase.is_only, method.next_phase(merge_case.task, decisions).has_value()};
+}
+
+TEST(Phases, NothingFollowsTheOnlyOne) {
+  std::mt19937_64 engine(kSeed);
+  const Case slerp("slerp", DType::kBF16, models(engine, kMixes[0], 2, 3 * kBlock, 0.03), 0, {{"t", 0.3}}, {});
+  EXPECT_EQ(promised_only_and_followed(slerp), (std::pair{true, false}));
+  const Case ties("ties", DType::kBF16, models(engine, kMixes[0], 3, 3 * kBlock), 0, {},
+                  {{}, {{"weight", 1}, {"density", 0.5}}, {{"weight", 1}, {"density", 0.5}}});
+  EXPECT_EQ(promised_only_and_followed(ties), (std::pair{false, true}));
+}
+
 TEST(Slerp, AgreesWithItsDefinition) {
   for_all_cases(2, 2, [](auto& engine, const Mix& mix, std::size_t, std::size_t size) {
     for (const int base : {0, 1}) {
