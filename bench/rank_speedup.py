@@ -2,7 +2,7 @@
 """What a second rank brings, against what the machine gives to a second process; and what one rank with one thread does per second.
 
     bench/rank_speedup.py [--methods ties,fp8_block] [--rates linear,ties,fp8_pair,fp8_pair_block] [--size-gb 1] [--rounds 4]
-                          [--balance static] [--cores shared] [--out FILE.json]
+                          [--balance static] [--memory-limit 256MiB] [--cores shared] [--out FILE.json]
 
 Real (random) models, read into the page cache before each run, a null writer (bench/null_merge.cpp --writes nothing), one thread that computes for each rank,
 which has one core as under SLURM (--cores shared: the threads that read run on any, and one rank alone is not bound by its computing). In each round, one after the
