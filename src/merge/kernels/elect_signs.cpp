@@ -128,7 +128,6 @@ void ElectBetween(const SignElection<float>& election, std::span<const KeepRule>
   const auto lambda = hn::Set(d, election.lambda);
   const auto sign_bit = hn::SignBit(d);
   const auto magnitude_bits = hn::Set(di, FloatBits<float>::kMagnitude);
-  const auto upper_bits = hn::Set(du, 0xFFFF0000u);
   const auto count_one = hn::Set(di, 1);
   const auto at = [](std::size_t k) { return k < kTerms ? k : 0; };
   static_assert(kTerms <= 4);
@@ -153,18 +152,13 @@ void ElectBetween(const SignElection<float>& election, std::span<const KeepRule>
 
   // The lower and the upper neighbours side by side: one chain of operations alone would leave the processor waiting.
   for (std::size_t i = 0; i < num; i += 2 * hn::Lanes(d)) {
-    const auto halves_of = [&](const std::uint16_t* from, V* halves) HWY_ATTR {
-      const VU pairs = LoadPairs(du, from + i);
-      halves[0] = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
-      halves[1] = hn::BitCast(d, hn::And(pairs, upper_bits));
-    };
     const VU places[2] = {place, hn::Add(place, hn::Set(du, 1u))};
     place = hn::Add(place, step);
     V base[2];
     V deltas[kTerms][2];
-    halves_of(base_data, base);
+    LoadBf16Halves(d, base_data + i, base);
     for (std::size_t k = 0; k < kTerms; ++k) {
-      halves_of(data[k], deltas[k]);
+      LoadBf16Halves(d, data[k] + i, deltas[k]);
       for (std::size_t h = 0; h < 2; ++h) deltas[k][h] = hn::Sub(deltas[k][h], base[h]);
     }
     VU mixed_indices[2];
@@ -206,10 +200,8 @@ void ElectBetween(const SignElection<float>& election, std::span<const KeepRule>
     if (normalize) {
       for (std::size_t h = 0; h < 2; ++h) mixed[h] = hn::Div(mixed[h], hn::IfThenElse(hn::Eq(divisor[h], zero), one, divisor[h]));
     }
-    VU rounded[2];
-    for (std::size_t h = 0; h < 2; ++h)
-      rounded[h] = RoundToUpperBf16(d, hn::Add(base[h], hn::Mul(mixed[h], lambda)), hn::Set(du, 0x7FC00000u));
-    StorePairs(du, hn::Or(hn::ShiftRight<16>(rounded[0]), hn::And(rounded[1], upper_bits)), output + i);
+    for (std::size_t h = 0; h < 2; ++h) mixed[h] = hn::Add(base[h], hn::Mul(mixed[h], lambda));
+    StoreBf16Halves(d, mixed[0], mixed[1], output + i);
   }
   doubts.num = found;
   for (std::size_t k = 0; k < kTerms; ++k) doubts.above[k] += static_cast<std::uint32_t>(hn::GetLane(hn::SumOfLanes(di, above[k])));

@@ -60,20 +60,16 @@ template <bool kHasBase, std::size_t kTerms>
 void CombinePairs(const LinearCombination& combination, std::size_t num, std::uint16_t* output) {
   const hn::ScalableTag<double> d;
   const FloatsFor<decltype(d)> df;
-  const hn::RebindToUnsigned<decltype(df)> du;
   using V = hn::VFromD<decltype(d)>;
-  using VU = hn::VFromD<decltype(du)>;
-  const auto upper_bits = hn::Set(du, 0xFFFF0000u);
-  const auto nan = hn::Set(du, 0x7FC00000u);
   const void* const* terms = combination.terms.data();
   const double* weights = combination.weights.data();
   const std::size_t num_terms = kTerms != 0 ? kTerms : combination.terms.size();
   const Scale<decltype(d)> scale(combination.divisor);
   const auto lambda = hn::Set(d, combination.lambda);
   const auto halves_of = [&](const void* from, std::size_t i, V* halves) HWY_ATTR {
-    const VU pairs = LoadPairs(du, static_cast<const std::uint16_t*>(from) + i);
-    halves[0] = hn::PromoteTo(d, hn::BitCast(df, hn::ShiftLeft<16>(pairs)));
-    halves[1] = hn::PromoteTo(d, hn::BitCast(df, hn::And(pairs, upper_bits)));
+    hn::VFromD<decltype(df)> floats[2];
+    LoadBf16Halves(df, static_cast<const std::uint16_t*>(from) + i, floats);
+    for (std::size_t h = 0; h < 2; ++h) halves[h] = hn::PromoteTo(d, floats[h]);
   };
   for (std::size_t i = 0; i < num; i += 2 * hn::Lanes(d)) {
     V base[2];
@@ -89,13 +85,11 @@ void CombinePairs(const LinearCombination& combination, std::size_t num, std::ui
         sum[h] = k == 0 ? product : hn::Add(sum[h], product);
       }
     }
-    VU rounded[2];
     for (std::size_t h = 0; h < 2; ++h) {
       sum[h] = scale.Apply(d, sum[h]);
       if constexpr (kHasBase) sum[h] = hn::Add(hn::Mul(sum[h], lambda), base[h]);
-      rounded[h] = RoundToUpperBf16(df, NarrowToFloats(df, sum[h]), nan);
     }
-    StorePairs(du, hn::Or(hn::ShiftRight<16>(rounded[0]), hn::And(rounded[1], upper_bits)), output + i);
+    StoreBf16Halves(df, NarrowToFloats(df, sum[0]), NarrowToFloats(df, sum[1]), output + i);
   }
 }
 

@@ -156,6 +156,23 @@ HWY_INLINE void StorePairs(DU du, hn::VFromD<DU> pairs, std::uint16_t* target) {
 #endif
 }
 
+// 2 * Lanes(df) neighbours of BF16 as two vectors, the lower and the upper ones of the pairs: nothing is widened or narrowed.
+template <class DF>
+HWY_INLINE void LoadBf16Halves(DF df, const std::uint16_t* source, hn::VFromD<DF>* halves) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto pairs = LoadPairs(du, source);
+  halves[0] = hn::BitCast(df, hn::ShiftLeft<16>(pairs));
+  halves[1] = hn::BitCast(df, hn::And(pairs, hn::Set(du, 0xFFFF0000u)));
+}
+// Rounds them to where they came from; every NaN as Bf16Sink has it.
+template <class DF, class VF = hn::VFromD<DF>>
+HWY_INLINE void StoreBf16Halves(DF df, VF lower, VF upper, std::uint16_t* target) {
+  const hn::RebindToUnsigned<DF> du;
+  const auto nan = hn::Set(du, 0x7FC00000u);
+  const auto low = hn::ShiftRight<16>(RoundToUpperBf16(df, lower, nan));
+  StorePairs(du, hn::Or(low, hn::And(RoundToUpperBf16(df, upper, nan), hn::Set(du, 0xFFFF0000u))), target);
+}
+
 template <class DF, class VF = hn::VFromD<DF>, class VU = hn::VFromD<hn::RebindToUnsigned<DF>>>
 HWY_INLINE VU RoundToF16(DF df, VF value, VU nan_keep, VU nan_set) {
   const hn::RebindToUnsigned<DF> du;
@@ -188,15 +205,10 @@ HWY_INLINE void StoreLow16(DF df, VU codes, std::uint16_t* target) {
 struct Bf16Sink {
   std::uint16_t* data;
   explicit HWY_INLINE Bf16Sink(void* pointer) : data(static_cast<std::uint16_t*>(pointer)) {}
-  template <class D, class V = hn::VFromD<D>, hwy::EnableIf<sizeof(hn::TFromD<D>) == 4>* = nullptr>
+  template <class D, class V = hn::VFromD<D>>
   HWY_INLINE void Store(D d, V value, std::size_t i) const {
     const hn::RebindToUnsigned<D> du;
     StoreLow16(d, RoundToBf16(d, value, hn::Zero(du), hn::Set(du, 0x7FC0u)), data + i);
-  }
-  template <class D, class V = hn::VFromD<D>, hwy::EnableIf<sizeof(hn::TFromD<D>) == 8>* = nullptr>
-  HWY_INLINE void Store(D, V value, std::size_t i) const {
-    const FloatsFor<D> df;
-    Store(df, NarrowToFloats(df, value), i);
   }
 };
 
