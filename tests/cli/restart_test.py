@@ -58,21 +58,22 @@ class killing(CliTest):
             self.assert_ends(run_on(core, core), 0)
         first, second = (kill_and_resume.model_bytes(self.path(core)) for core in ("Prescott", "Nehalem"))
         self.assertNotEqual(first, second, "both processors compute the same rows, and this test shows nothing")
-        self._kill_at_first_record({"OPENBLAS_CORETYPE": "Prescott"})
+        self._kill_after_first_record({"OPENBLAS_CORETYPE": "Prescott"})
         self.assert_ends(run_on("Nehalem", "out", "--resume"), 0)
         self.assertTrue(kill_and_resume.model_bytes(self.path("out")) == first)
         with open(self.path("out", "moeweld_manifest.json"), encoding="utf-8") as file:
             self.assertEqual(json.load(file)["blas_core"], "Prescott")
 
-    def _kill_at_first_record(self, variables):
+    def _kill_after_first_record(self, variables):
+        """One that is killed within its first record has nothing of it."""
         journal = self.path("out.partial", "journal", "00001-000000")
         for _ in range(20):
             process = subprocess.Popen([MOEWELD, "merge", "config.yml", "out", "--threads", "1", "--journal-interval", "0", "--force"],
                                        cwd=self.directory, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None and not (os.path.exists(journal) and os.path.getsize(journal) > 0):
+            while process.poll() is None and not kill_and_resume.has_whole_record(journal):
                 time.sleep(0.0005)
             process.kill()
-            if process.wait(TIMEOUT_SECONDS) != 0 and not os.path.exists(self.path("out")) and os.path.exists(journal):
+            if process.wait(TIMEOUT_SECONDS) != 0 and not os.path.exists(self.path("out")) and kill_and_resume.has_whole_record(journal):
                 return
         self.fail("no run was killed between its first record and its end")
 

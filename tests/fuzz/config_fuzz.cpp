@@ -55,9 +55,14 @@ void check(const MergeConfig& config) {
 }
 
 void check(const MoeConfig& config) {
-  require(!config.base_model.path.empty() && !config.experts.empty());
-  require(config.experts_per_token >= 1 && config.experts_per_token <= config.experts.size());
-  for (const Expert& expert : config.experts) require(!expert.source_model.path.empty());
+  require(!config.base_model.path.empty() && config.num_experts() >= 1 && config.experts_per_token >= 1);
+  // Experts that are listed may be added to others, so that only planning knows how many there are.
+  require(!config.experts.empty() || config.experts_per_token <= config.num_experts());
+  require(config.recipe.ratio >= 0 && config.recipe.ratio <= 1);
+  for (const auto* experts : {&config.experts, &config.shared_experts}) {
+    for (const Expert& expert : *experts) require(!expert.source_model.path.empty());
+  }
+  check(config.recipe.attention_parameters);
 }
 
 }  // namespace

@@ -99,6 +99,20 @@ def model_bytes(directory):
     return result
 
 
+def has_whole_record(journal):
+    """Whether a journal's first record is there to its end (docs/journal.md)."""
+    if not os.path.exists(journal):
+        return False
+    with open(journal, "rb") as file:
+        content = file.read()
+    magic, _, record = content.partition(b"\n")
+    header = struct.Struct("<8sQB")
+    if not magic or len(record) < header.size:
+        return False
+    _, length, _ = header.unpack_from(record)
+    return len(record) >= header.size + length
+
+
 def _ranks_of(launcher):
     """Process numbers of the launcher's children."""
     children = []
