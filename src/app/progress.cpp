@@ -152,9 +152,12 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
       fmt::format("stages: {}measure {}, merge {}, publish {}",
                   report.prepare_seconds >= 0.05 ? "router rows " + format_duration(report.prepare_seconds) + ", " : "",
                   format_duration(measure), format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
-  if (report.ranks.size() > 1 && slowest > 0)
-    text +=
-        fmt::format("; slowest rank {} (+{:.0f} % over the fastest)", slowest_rank, 100 * (slowest - fastest) / std::max(fastest, 1e-9));
+  if (report.ranks.size() > 1 && slowest > 0) {
+    // A rank with next to no work has a time that nothing is a percentage of.
+    const bool is_comparable = 10 * fastest >= slowest;
+    text += fmt::format("; slowest rank {} (+{} over the fastest)", slowest_rank,
+                        is_comparable ? fmt::format("{:.0f} %", 100 * (slowest - fastest) / fastest) : format_duration(slowest - fastest));
+  }
   std::uint64_t taken_bytes = 0;
   for (const exec::RankReport& rank : report.ranks) taken_bytes += rank.taken_bytes;
   if (taken_bytes != 0) text += "; " + format_bytes(taken_bytes) + " moved between ranks";

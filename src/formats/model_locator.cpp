@@ -158,9 +158,9 @@ std::string locate_model(Storage& storage, const HubCacheEnvironment& environmen
   } else if (is_hub_name(name)) {
     looked += "; there is no hub cache, since none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME and HOME is set";
   }
-  throw Error(ErrorCode::kInvalidInput, "there is no model '" + printable(name) + "'. Looked at: " + looked +
-                                            ". moeweld never downloads: give a directory, or download the model first (hf download " +
-                                            printable(name) + ")");
+  throw Error(ErrorCode::kInvalidInput,
+              "there is no model '" + printable(name) + "'. Looked at: " + looked + ". moeweld never downloads: give a directory" +
+                  (is_hub_name(name) ? ", or download the model first (hf download " + printable(name) + ")" : ""));
 }
 
 }  // namespace moeweld::formats

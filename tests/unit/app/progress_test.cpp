@@ -61,6 +61,21 @@ TEST(ProgressFigures, RanksWithoutAShareAreDone) {
   EXPECT_DOUBLE_EQ(progress_figures(two, 1).slowest_behind, 0);
 }
 
+exec::MergeReport report_of(double first_seconds, double second_seconds) {
+  exec::MergeReport report;
+  report.ranks = {{.merge_seconds = first_seconds}, {.merge_seconds = second_seconds}};
+  return report;
+}
+
+TEST(SummaryText, ComparesTheSlowestRankWithTheFastest) {
+  EXPECT_NE(summary_text(report_of(2, 3), 1, "out").find("; slowest rank 1 (+50 % over the fastest)"), std::string::npos);
+  EXPECT_EQ(summary_text(report_of(0, 0), 1, "out").find("slowest"), std::string::npos);
+}
+
+TEST(SummaryText, ARankWithoutWorkIsNoMeasure) {
+  EXPECT_NE(summary_text(report_of(3, 0.01), 1, "out").find("; slowest rank 0 (+3.0 s over the fastest)"), std::string::npos);
+}
+
 TEST(ProgressJson, HasTheFiguresOfTheLine) {
   const formats::Json json = formats::Json::parse(progress_json(progress_figures(kThree, 10)));
   EXPECT_EQ(json["event"], "progress");

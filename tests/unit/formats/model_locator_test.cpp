@@ -73,9 +73,14 @@ TEST_F(HubCache, ADirectoryWinsButHasNoRevision) {
 
 TEST_F(HubCache, AModelThatIsNotThereIsRefusedWithEveryPlace) {
   expect_error([&] { locate("org/other"); }, ErrorCode::kInvalidInput,
-               {"'org/other'", "the directory 'org/other'", cache_ / "models--org--other", "never downloads"});
+               {"'org/other'", "the directory 'org/other'", cache_ / "models--org--other", "never downloads", "(hf download org/other)"});
   for (const char* name : {"../name", "org/name/deep", "/none/at/all", "org/.."}) {
-    expect_error([&] { locate(name); }, ErrorCode::kInvalidInput, {std::string("'") + name + "'"});
+    expect_error([&] { locate(name); }, ErrorCode::kInvalidInput, {std::string("'") + name + "'", "never downloads: give a directory"});
+    try {
+      locate(name);
+    } catch (const Error& error) {
+      EXPECT_EQ(std::string(error.what()).find("hf download"), std::string::npos) << "the hub has no such name";
+    }
   }
   expect_error([&] { locate(""); }, ErrorCode::kInvalidInput, {"empty name"});
   expect_error([&] { locate_model(*storage_, {""}, "org/name", {}); }, ErrorCode::kInvalidInput, {"no hub cache"});
