@@ -152,7 +152,7 @@ std::string summary_text(const exec::MergeReport& report, std::size_t num_files,
       fmt::format("stages: {}measure {}, merge {}, publish {}",
                   report.prepare_seconds >= 0.05 ? "router rows " + format_duration(report.prepare_seconds) + ", " : "",
                   format_duration(measure), format_duration(slowest - std::min(slowest, measure)), format_duration(report.publish_seconds));
-  if (report.ranks.size() > 1 && slowest > 0) {
+  if (report.ranks.size() > 1 && slowest - fastest >= 0.05) {
     // A rank with next to no work has a time that nothing is a percentage of.
     const bool is_comparable = 10 * fastest >= slowest;
     text += fmt::format("; slowest rank {} (+{} over the fastest)", slowest_rank,
