@@ -81,4 +81,6 @@ if command -v mpicxx.mpich >/dev/null; then
   echo "MPICH: what names MPI"
   configure "$work/home/mpich" -DMPI_CXX_COMPILER="$(command -v mpicxx.mpich)"
   build "$work/home/mpich" moeweld_dist moeweld_hdf5
+else
+  echo "MPICH: not here, so nothing was compiled with it"
 fi
